@@ -1,0 +1,151 @@
+"""The array backends every test of mathematics runs on, and what each of them catches.
+
+``XPNET_BACKEND`` in the environment picks one: then its being unusable is a failure. Without it, every backend that
+can be used is tested, and each that cannot is a skip with the reason a user would read.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from xpnet import get_backend, to_numpy, why_unusable
+from xpnet.backend import ENVIRONMENT_VARIABLE
+
+ASKED = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to make and use arrays."""
+
+    id: str
+    backend: str
+    dtype: str = "float64"
+    read_only: bool = False
+    guarded: bool = False  # reading a value on the host raises
+    static_shapes: bool = False  # no boolean indexing, no shapes that depend on data
+
+    @property
+    def xp(self):
+        return get_backend(self.backend).xp
+
+    @property
+    def device(self):
+        return get_backend(self.backend).device
+
+    @property
+    def float(self):
+        return getattr(self.xp, self.dtype)
+
+    @property
+    def eps(self):
+        return float(np.finfo(self.dtype).eps)
+
+    def asarray(self, x, dtype=None):
+        """Return ``x`` on this backend, floats in this case's dtype, integers and booleans as they are."""
+        x = np.asarray(x)
+        if dtype is None:
+            dtype = self.dtype if x.dtype.kind == "f" else {"i": "int64", "b": "bool", "u": x.dtype.name}[x.dtype.kind]
+        x = get_backend(self.backend).asarray(x.astype(dtype))
+        if self.read_only:
+            x = x.copy()
+            x.flags.writeable = False
+        return x
+
+    def host(self, x):
+        """Return an array, or a dict of arrays, on the host."""
+        if isinstance(x, dict):
+            return {name: to_numpy(value) for name, value in x.items()}
+        return to_numpy(x)
+
+    def computing(self):
+        """Return a context in which mathematics must run: under the restrictions of this case."""
+        stack = contextlib.ExitStack()
+        if self.static_shapes:
+            import array_api_strict
+
+            stack.enter_context(
+                array_api_strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
+            )
+        if self.guarded:
+            stack.enter_context(no_host_reads())
+        return stack
+
+
+CASES = (
+    Case("numpy", "numpy"),
+    Case("numpy-float32", "numpy", "float32"),
+    Case("numpy-readonly", "numpy", read_only=True),
+    Case("strict", "array_api_strict"),
+    Case("strict-device1", "array_api_strict:device1", guarded=True),
+    Case("strict-device2", "array_api_strict:device2", "float32"),
+    Case("strict-no-float64", "array_api_strict:no_float64", "float32"),
+    Case("strict-static", "array_api_strict:device1", guarded=True, static_shapes=True),
+    Case("torch", "torch"),
+    Case("jax", "jax"),
+    Case("cupy", "cupy"),
+    Case("cupy-float32", "cupy", "float32"),
+)
+
+
+@contextlib.contextmanager
+def no_host_reads():
+    """Make strict arrays that are not on the CPU device raise when a value of theirs is read on the host.
+
+    A GPU would wait at each such place. It wraps private names of array-api-strict, so its version is pinned.
+    """
+    import array_api_strict
+    from array_api_strict._array_object import Array
+
+    names = ("__float__", "__bool__", "__int__", "__index__", "__complex__", "__dlpack__", "__buffer__", "__array__")
+    original = {name: getattr(Array, name) for name in names if hasattr(Array, name)}
+    on_host = array_api_strict.Device("CPU_DEVICE")
+
+    def refuse(name, method):
+        def guarded(self, *args, **kwargs):
+            if self.device != on_host:
+                raise AssertionError(f"{name} reads a value from {self.device}: a GPU would wait here")
+            return method(self, *args, **kwargs)
+
+        return guarded
+
+    for name, method in original.items():
+        setattr(Array, name, refuse(name, method))
+    try:
+        yield
+    finally:
+        for name, method in original.items():
+            setattr(Array, name, method)
+
+
+def unusable(case):
+    """Skip ``case`` if its backend cannot be used; fail if it was asked for by name."""
+    if ASKED and case.backend.partition(":")[0] != ASKED.partition(":")[0]:
+        pytest.skip(f"{ENVIRONMENT_VARIABLE}={ASKED} asks for that backend alone")
+    reason = why_unusable(case.backend)
+    if reason and ASKED:
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.id)
+def case(request):
+    """Every backend on which values can be computed and compared."""
+    unusable(request.param)
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240229)
+
+
+def pytest_report_header():
+    lines = ["xpnet backends:"]
+    for name in dict.fromkeys(case.backend.partition(":")[0] for case in CASES):
+        lines.append(f"  {name}: {why_unusable(name) or get_backend(name).describe()}")
+    return lines

@@ -1,0 +1,57 @@
+"""xpnet: how a neural network learns, small, exact and fast, on NumPy, CuPy and every Array API library."""
+
+from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
+from .datasets import load_mnist
+from .functions import identity_function, log_softmax, one_hot, relu, sigmoid, softmax, step_function
+from .gradients import gradient_descent, numerical_diff, numerical_gradient, tangent_line
+from .layers import (
+    AddLayer,
+    Affine,
+    IdentityWithLoss,
+    MulLayer,
+    Relu,
+    Sigmoid,
+    Softmax,
+    SoftmaxWithLoss,
+)
+from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
+from .networks import Network, SimpleNet, TwoLayerNet
+from .training import EpochRecord, train
+
+__all__ = [
+    "AddLayer",
+    "Affine",
+    "Backend",
+    "BackendError",
+    "cross_entropy_error",
+    "EpochRecord",
+    "get_backend",
+    "gradient_descent",
+    "identity_function",
+    "IdentityWithLoss",
+    "load_mnist",
+    "log_softmax",
+    "mean_squared_error",
+    "MulLayer",
+    "Network",
+    "numerical_diff",
+    "numerical_gradient",
+    "one_hot",
+    "Relu",
+    "relu",
+    "sigmoid",
+    "Sigmoid",
+    "SimpleNet",
+    "softmax",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "step_function",
+    "sum_squared_error",
+    "tangent_line",
+    "to_numpy",
+    "train",
+    "TwoLayerNet",
+    "why_unusable",
+]
+
+__version__ = "0.1.0"

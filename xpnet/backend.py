@@ -1,0 +1,248 @@
+"""The backend switch: with which array library, on which device, new arrays are made.
+
+A backend is asked for by name: an argument, else the environment variable ``XPNET_BACKEND``, else ``numpy``. It
+serves whoever *creates* arrays (networks, data sets, scripts). Computing takes library and device from the arrays.
+"""
+
+import difflib
+import os
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+ENVIRONMENT_VARIABLE = "XPNET_BACKEND"
+NAMES = ("numpy", "cupy", "cupy:N", "torch", "torch:DEVICE", "jax", "array_api_strict", "array_api_strict:DEVICE")
+
+
+class BackendError(RuntimeError):
+    """A backend was asked for that cannot be had; the message says which, why, and what to do."""
+
+
+class Backend(NamedTuple):
+    """An array namespace ``xp`` and a ``device`` of it, with the ``name`` they were asked for by."""
+
+    name: str
+    xp: Any
+    device: Any
+
+    def asarray(self, x, dtype=None):
+        """Return ``x`` (a NumPy array, a list or a number) as an array of this backend, on its device."""
+        return self.xp.asarray(x, dtype=self.dtype(dtype), device=self.device)
+
+    def dtype(self, dtype):
+        """Return a dtype of this backend from its name, such as "float32"; None and dtypes pass.
+
+        Raises ValueError for a name that the library does not have.
+        """
+        if not isinstance(dtype, str):
+            return dtype
+        found = getattr(self.xp, dtype, None) if dtype.startswith(("float", "int", "uint", "bool")) else None
+        if found is None:
+            raise ValueError(f"dtype is {dtype!r}, which {self.name} does not have; 'float32' and 'float64' train")
+        return found
+
+    def describe(self):
+        """Return one line for a reader: name, device and versions."""
+        library = self.name.partition(":")[0]
+        packages = [library] if library != "cupy" else ["cupy-cuda12x", "cupy-cuda13x", "cupy"]
+        packages += [] if library == "numpy" else ["numpy"]
+        versions = ", ".join(f"{p} {v}" for p in [*packages, "array-api-compat"] if (v := _version(p)))
+        return f"backend {self.name}, device {_device_name(self)}, {versions}"
+
+
+def get_backend(name=None):
+    """Return the backend ``name``: one of ``NAMES``, None for the environment's choice, or a Backend.
+
+    ``cupy:N`` also makes GPU N this thread's current device, and ``jax`` switches on its 64-bit numbers. Raises
+    BackendError if it cannot be used; there is no silent fall-back to the CPU.
+
+    Source: the design of DeZero's and Thinc's switches, with the reason in the error.
+
+    >>> get_backend("numpy").name
+    'numpy'
+    """
+    if isinstance(name, Backend):
+        return name
+    if name:
+        asked_by, way_out = f"backend={name!r}", "pass backend='numpy'"
+    else:
+        name = os.environ.get(ENVIRONMENT_VARIABLE, "").strip() or "numpy"
+        asked_by, way_out = f"{ENVIRONMENT_VARIABLE}={name}", f"unset {ENVIRONMENT_VARIABLE} to use NumPy"
+    library, _, device = name.partition(":")
+    try:
+        if library not in _OPEN:
+            close = difflib.get_close_matches(library, _OPEN, n=1)
+            guess = f" (did you mean {close[0]}?)" if close else ""
+            raise _UnusableError(f"there is no backend of that name{guess}", f"choose one of {', '.join(NAMES)}")
+        xp, device = _OPEN[library](device)
+    except _UnusableError as error:
+        raise BackendError(f"{asked_by}: {error.why}. To mend it, {error.cure}, or {way_out}") from error.__cause__
+    return Backend(name, xp, device)
+
+
+def why_unusable(name=None):
+    """Return None if the backend ``name`` can be used, else the sentence that says why not and what to do.
+
+    >>> why_unusable("numpy") is None
+    True
+    """
+    try:
+        get_backend(name)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def to_numpy(x):
+    """Return an array of any backend and device as a NumPy array on the host; waits for the device.
+
+    >>> to_numpy([1.0, 2.0])
+    array([1., 2.])
+    """
+    import numpy as np
+
+    library = type(x).__module__.partition(".")[0]
+    if library == "cupy":
+        return x.get()
+    if library == "torch":
+        return x.detach().cpu().numpy()
+    if library == "array_api_strict":
+        return np.asarray(x.to_device(import_module(library).Device("CPU_DEVICE")))
+    return np.asarray(x)
+
+
+def random_generator(rng, purpose):
+    """Return a ``numpy.random.Generator`` on the host: ``rng`` itself, or one made from the seed ``rng``.
+
+    ``purpose`` is "weights", "batches" or "audit": from one seed, each gets a stream of its own. Raises TypeError
+    if ``rng`` is neither a whole number ≥ 0 nor a Generator, because a run nobody can repeat is worth little.
+    """
+    import numpy as np
+
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)) or rng < 0:
+        raise TypeError(f"rng is {rng!r}; it must be a seed (a whole number ≥ 0) or a numpy.random.Generator")
+    stream = ("weights", "batches", "audit").index(purpose)
+    return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream,)))
+
+
+class _UnusableError(Exception):
+    def __init__(self, why, cure):
+        super().__init__(why)
+        self.why, self.cure = why, cure
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(backend):
+    if backend.name.startswith("cupy"):
+        runtime = import_module("cupy").cuda.runtime
+        return runtime.getDeviceProperties(backend.device.id)["name"].decode()
+    return str(backend.device)
+
+
+def _import(library, install):
+    try:
+        return import_module(library)
+    except ModuleNotFoundError as error:
+        raise _UnusableError(f"{library} is not installed", f"run: pip install {install}") from error
+    except ImportError as error:
+        why = f"{library} is installed but cannot be loaded ({error})"
+        raise _UnusableError(why, f"reinstall {install}") from error
+
+
+def _compat(library):
+    return import_module(f"array_api_compat.{library}")
+
+
+def _open_numpy(device):
+    if device not in ("", "cpu"):
+        raise _UnusableError(f"numpy has no device {device!r}", "use numpy")
+    return _compat("numpy"), "cpu"
+
+
+def _open_cupy(device):
+    wheels = "cupy-cuda12x (or cupy-cuda13x for CUDA 13)"
+    cupy = _import("cupy", wheels)
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise _UnusableError(*_diagnose(runtime, error.status)) from error
+    if device and not (device.isdecimal() and int(device) < count):
+        raise _UnusableError(f"there is no GPU {device!r}, the visible ones are 0 to {count - 1}", "name one of them")
+    gpu = cupy.cuda.Device(int(device or 0))
+    gpu.use()
+    try:  # missing CUDA libraries show only when a kernel is compiled or cuBLAS is loaded
+        two = cupy.ones((2, 2), dtype=cupy.float32)
+        (two @ two + 1.0).sum().get()
+    except Exception as error:
+        raise _UnusableError(
+            f"CuPy sees the GPU but a first small computation failed ({type(error).__name__}: {error}), usually "
+            "because CUDA libraries are missing",
+            "run: pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]')",
+        ) from error
+    return _compat("cupy"), gpu
+
+
+def _diagnose(runtime, status):
+    """Tell apart why no GPU can be used: the status alone calls a missing driver an old one."""
+    if runtime.driverGetVersion() == 0:
+        return (
+            "CuPy is installed, but this machine has no NVIDIA driver",
+            "install the driver (in a container, start it with --gpus all)",
+        )
+    if status == runtime.cudaErrorInsufficientDriver:
+        made_for = runtime.runtimeGetVersion() // 1000
+        return (
+            f"the NVIDIA driver is older than CUDA {made_for}, which this CuPy was built for",
+            "update the driver, or install the CuPy wheel of an older CUDA",
+        )
+    if status == runtime.cudaErrorNoDevice:
+        return (
+            f"there is a driver, but no visible GPU (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')!r})",
+            "unset CUDA_VISIBLE_DEVICES or list a GPU in it",
+        )
+    return f"the CUDA runtime answers with error {status}", "see what nvidia-smi says"
+
+
+def _open_torch(device):
+    torch = _import("torch", "torch")
+    try:
+        device = torch.device(device or "cpu")
+        torch.empty(1, device=device)
+    except Exception as error:
+        why = f"PyTorch cannot use the device {str(device)!r} ({error})"
+        raise _UnusableError(why, "use torch for the CPU, torch:cuda for a GPU") from error
+    return _compat("torch"), device
+
+
+def _open_jax(device):
+    if device:
+        raise _UnusableError(f"jax takes no device here, got {device!r}", "use jax, and JAX_PLATFORMS to choose one")
+    jax = _import("jax", "jax")
+    jax.config.update("jax_enable_x64", True)
+    return import_module("jax.numpy"), jax.devices()[0]
+
+
+def _open_strict(device):
+    strict = _import("array_api_strict", "array-api-strict")
+    try:
+        return strict, strict.Device(device or "CPU_DEVICE")
+    except ValueError as error:
+        raise _UnusableError(f"array_api_strict cannot use {device!r} ({error})", "use array_api_strict") from error
+
+
+_OPEN = {
+    "numpy": _open_numpy,
+    "cupy": _open_cupy,
+    "torch": _open_torch,
+    "jax": _open_jax,
+    "array_api_strict": _open_strict,
+}

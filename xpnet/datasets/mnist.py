@@ -1,0 +1,112 @@
+"""MNIST from the four IDX files inside the package, or from a folder of files in the same layout."""
+
+import math
+import zlib
+from pathlib import Path
+
+from ..backend import get_backend
+from ..functions import one_hot
+
+FOLDER = Path(__file__).parent / "mnist_data"
+IMAGES, LABELS = 0x803, 0x801  # magic numbers: unsigned bytes in three dimensions, in one
+
+
+def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None, backend=None):
+    """Return ``(x_train, t_train), (x_test, t_test)`` as arrays of the backend: 60,000 and 10,000 digits.
+
+    Images are (N, 784), or (N, 1, 28, 28) with ``flatten=False``; float32 in [0, 1], or uint8 in 0…255 with
+    ``normalize=False``. Labels are int64 (N,), or with ``one_hot_label=True`` float32 (N, 10).
+
+    ``folder`` names other files in the same layout, compressed or not: Fashion-MNIST, KMNIST, EMNIST. The number
+    of classes is then the largest training label plus one. ``backend`` is as in ``xpnet.get_backend``. Raises
+    FileNotFoundError if a file is missing and ValueError if one is damaged or the files do not belong together;
+    the message names the file.
+
+    Source: Deep Learning from Scratch, 3.6.1; MNIST by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
+
+    >>> (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, backend="numpy")
+    >>> x_train.shape, t_train[:5], x_test.shape
+    ((60000, 784), array([5, 0, 4, 1, 9]), (10000, 784))
+    """
+    backend = get_backend(backend)
+    xp = backend.xp
+    folder = FOLDER if folder is None else Path(folder)
+    labels = {which: read_idx(_find(folder, which, "labels"), LABELS) for which in ("train", "test")}
+    classes = int(labels["train"].max()) + 1
+    if labels["test"].max() >= classes:
+        highest = labels["test"].max()
+        raise ValueError(f"{folder}: test labels go up to {highest}, but training labels only to {classes - 1}")
+    parts = []
+    for which in ("train", "test"):
+        file = _find(folder, which, "images")
+        images = read_idx(file, IMAGES)
+        if images.shape[0] != labels[which].shape[0]:
+            raise ValueError(f"{file} has {images.shape[0]} images, but there are {labels[which].shape[0]} labels")
+        shape = (images.shape[0], -1) if flatten else (images.shape[0], 1, *images.shape[1:])
+        x = xp.reshape(backend.asarray(images), shape)
+        if normalize:
+            x = xp.astype(x, xp.float32)
+            x /= 255.0
+        t = backend.asarray(labels[which].astype("int64"))
+        parts.append((x, one_hot(t, classes, dtype=xp.float32) if one_hot_label else t))
+    return tuple(parts)
+
+
+def read_idx(path, magic):
+    """Return the unsigned bytes of an IDX file, gzip-compressed or not, as a NumPy array that must not be written.
+
+    ``magic`` is 0x803 for images (N, rows, columns) or 0x801 for labels (N,). Nothing larger than the header
+    announces is unpacked, and a header that announces more than the file can hold is refused first. Raises
+    ValueError, naming the file, if it is not what it says.
+
+    Source: the IDX file format, as described on the MNIST page of Y. LeCun.
+    """
+    import numpy as np
+
+    raw = Path(path).read_bytes()
+    compressed = raw[:2] == b"\x1f\x8b"
+    dimensions = magic & 0xFF
+    header_size = 4 + 4 * dimensions
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        header = unpacker.decompress(raw, header_size) if compressed else raw[:header_size]
+        if len(header) < header_size:
+            raise ValueError(f"{path} ends within its header")
+        found, *shape = (int.from_bytes(header[i : i + 4]) for i in range(0, header_size, 4))
+        if found != magic:
+            raise ValueError(f"{path} begins with the number {found:#x}; a file of this kind begins with {magic:#x}")
+        size = math.prod(shape)
+        if size == 0:
+            raise ValueError(f"{path} announces {' × '.join(map(str, shape))} entries, which is none")
+        # deflate packs at most 1,032 bytes into one, so a larger promise is a lie and needs no memory to detect
+        if size > len(raw) * (1032 if compressed else 1):
+            raise ValueError(f"{path} announces {size} bytes of data, more than a file of {len(raw)} bytes can hold")
+        if compressed:
+            data = unpacker.decompress(unpacker.unconsumed_tail, size + 1)
+            if len(data) == size:  # the check sum stands behind the data and is read only when asked for more
+                data += unpacker.decompress(unpacker.unconsumed_tail, 1)
+            whole = unpacker.eof and not unpacker.unused_data
+        else:
+            data, whole = memoryview(raw)[header_size:], True
+    except zlib.error as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if len(data) != size or not whole:
+        problem = "more" if len(data) > size or unpacker.unused_data else "less"
+        raise ValueError(f"{path} announces {size} bytes of data, but holds {problem}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _find(folder, which, content):
+    """Return the one file of ``folder`` that holds the images or labels of the training or test part."""
+    prefixes = ("train",) if which == "train" else ("t10k", "test")
+    names = [f"*{prefix}-{content}-idx*-ubyte{end}" for prefix in prefixes for end in ("", ".gz")]
+    found = [path for name in names for path in sorted(folder.glob(name))]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no file {names[0]} or {names[1]}; load_mnist needs four IDX files, images and labels for "
+            "training and test"
+        )
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} has {len(found)} files for the {which} {content}, one is needed: {listed}")
+    return found[0]

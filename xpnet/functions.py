@@ -1,0 +1,169 @@
+"""Activation functions, softmax and one-hot targets (book, chapter 3 and section 4.2)."""
+
+from array_api_compat import array_namespace, device
+
+
+def namespace(*arrays):
+    """Return the array namespace that all ``arrays`` share.
+
+    Raises TypeError for anything that is not an array, and for arrays of two libraries.
+    """
+    try:
+        return array_namespace(*arrays)
+    except TypeError as error:
+        came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
+        raise TypeError(
+            f"expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
+            "asarray of the library you compute with"
+        ) from error
+
+
+def require_floats(name, x):
+    """Raise TypeError unless ``x`` is an array of real floating-point numbers."""
+    xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, but only real floating-point numbers have a derivative here "
+            f"(3 + 0.0001 is stored as 3 in an integer array); convert with xp.astype({name}, xp.float64)"
+        )
+
+
+def identity_function(x):
+    """Return ``x`` itself, of any shape: the output activation of regression.
+
+    Source: Deep Learning from Scratch, 3.5.1.
+
+    >>> identity_function(3.0)
+    3.0
+    """
+    return x
+
+
+def step_function(x):
+    """Return 1 where ``x`` > 0 and 0 elsewhere, in the shape and dtype of ``x``; NaN counts as not greater.
+
+    Raises TypeError if ``x`` is not an array.
+
+    Source: Deep Learning from Scratch, 3.2.2.
+
+    >>> import numpy as np
+    >>> step_function(np.asarray([-1.0, 0.0, 2.0]))
+    array([0., 0., 1.])
+    """
+    xp = namespace(x)
+    return xp.astype(x > 0, x.dtype)
+
+
+def sigmoid(x):
+    """Return 1 / (1 + exp(−x)) in (0, 1), in the shape and dtype of ``x``, without overflow for any x.
+
+    Raises TypeError if ``x`` is not an array of floats.
+
+    Source: Deep Learning from Scratch, 3.2.4.
+
+    >>> import numpy as np
+    >>> sigmoid(np.asarray([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    require_floats("x", x)
+    xp = namespace(x)
+    z = xp.exp(-xp.abs(x))  # at most 1: the exponential of a positive number never appears
+    return xp.where(x >= 0, 1.0, z) / (1.0 + z)
+
+
+def relu(x):
+    """Return max(x, 0), in the shape and dtype of ``x``; NaN stays NaN.
+
+    Raises TypeError if ``x`` is not an array.
+
+    Source: Deep Learning from Scratch, 3.2.7.
+
+    >>> import numpy as np
+    >>> relu(np.asarray([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    return namespace(x).maximum(x, 0)
+
+
+def softmax(x):
+    """Return probabilities along the last axis of ``x`` (…, C): each in [0, 1], each row summing to one.
+
+    Raises TypeError if ``x`` is not an array of floats. A row that holds NaN or +inf becomes NaN.
+
+    Source: Deep Learning from Scratch, 3.5.2 (with the maximum subtracted).
+
+    >>> import numpy as np
+    >>> softmax(np.asarray([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
+    require_floats("x", x)
+    xp = namespace(x)
+    z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return z / xp.sum(z, axis=-1, keepdims=True)
+
+
+def log_softmax(x):
+    """Return the logarithm of ``softmax(x)`` along the last axis of ``x`` (…, C), exact where softmax underflows.
+
+    Raises TypeError if ``x`` is not an array of floats.
+
+    Source: log p_i = x_i − max(x) − log Σ exp(x − max(x)), the logarithm of the book's 3.5.2.
+
+    >>> import numpy as np
+    >>> log_softmax(np.asarray([0.0, 1000.0]))
+    array([-1000.,     0.])
+    """
+    require_floats("x", x)
+    xp = namespace(x)
+    z = x - xp.max(x, axis=-1, keepdims=True)
+    return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
+
+
+def one_hot(t, num_classes, *, dtype=None):
+    """Return integer labels ``t`` (…,) as rows (…, num_classes) that hold 1 at the label and 0 elsewhere.
+
+    ``dtype`` is a dtype of the library of ``t``, by default its default float. A label outside
+    [0, num_classes) gives a row of NaN: looking at the values would make a GPU wait, and zeros would train
+    silently. Raises TypeError if ``t`` is not an integer array, ValueError if ``num_classes`` < 1.
+
+    Source: Deep Learning from Scratch, 3.6.1 (one-hot label).
+
+    >>> import numpy as np
+    >>> one_hot(np.asarray([2, 0]), 3)
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
+    xp = namespace(t)
+    if not xp.isdtype(t.dtype, "integral"):
+        raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
+    if dtype is None:
+        dtype = xp.__array_namespace_info__().default_dtypes(device=device(t))["real floating"]
+    hot = t[..., None] == xp.arange(num_classes, dtype=t.dtype, device=device(t))
+    known = xp.any(hot, axis=-1, keepdims=True)
+    return xp.where(known, xp.astype(hot, dtype), xp.nan)
+
+
+def as_targets(t, y):
+    """Return targets ``t`` as weights (…, C) of the classes in the dtype of ``y`` (…, C).
+
+    Integers with fewer axes than ``y`` are labels; anything else is one-hot or soft weights, of which leading
+    axes may be missing when ``y`` is a stack of batches. Raises TypeError for floats where labels belong, and
+    ValueError for shapes that do not fit.
+    """
+    xp = namespace(y, t)
+    if t.ndim < y.ndim and xp.isdtype(t.dtype, "integral"):
+        weights = one_hot(t, y.shape[-1], dtype=y.dtype)
+    else:
+        weights = t if t.dtype == y.dtype else xp.astype(t, y.dtype)
+    fits = weights.ndim >= min(y.ndim, 2) and weights.shape == y.shape[y.ndim - weights.ndim :]
+    if not fits:
+        if t.ndim == y.ndim - 1 and t.shape == y.shape[:-1]:
+            raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+        raise ValueError(
+            f"targets t have shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit predictions of shape "
+            f"{tuple(y.shape)}: integer labels of shape {tuple(y.shape[:-1])} or weights of shape "
+            f"{tuple(y.shape)} do"
+        )
+    return weights

@@ -1,0 +1,221 @@
+"""Numerical differentiation, numerical gradients and gradient descent of any function (book, 4.3 and 4.4)."""
+
+import itertools
+import math
+
+from array_api_compat import device, is_writeable_array
+
+from .functions import namespace, require_floats
+
+
+def numerical_diff(f, x, *, h=1e-4, method="central"):
+    """Return the derivative of the function ``f`` at ``x`` from two of its values, ``h`` away.
+
+    ``x`` is a number, or an array of floats at each entry of which an elementwise ``f`` is differentiated.
+    ``method="central"`` is (f(x+h) − f(x−h)) / 2h, wrong by h²·f‴/6; ``"forward"`` is (f(x+h) − f(x)) / h, wrong
+    by h·f″/2. Raises ValueError if ``h`` is not positive or so small that x + h equals x, TypeError for integer
+    or complex arrays.
+
+    Source: Deep Learning from Scratch, 4.3.1.
+
+    >>> numerical_diff(lambda x: 0.01 * x**2 + 0.1 * x, 5)
+    0.1999999999990898
+    """
+    if method not in ("central", "forward"):
+        raise ValueError(f"method is {method!r}; it must be 'central' or 'forward'")
+    _require_step(h)
+    if isinstance(x, (int, float)):
+        vanishes = x + h == x or x - h == x
+    else:
+        require_floats("x", x)
+        vanishes = bool(namespace(x).any((x + h == x) | (x - h == x)))
+    if vanishes:
+        raise ValueError(f"h = {h} is too small: x + h is stored as x, so the difference would be 0; use about 1e-4")
+    if method == "forward":
+        return (f(x + h) - f(x)) / h
+    return (f(x + h) - f(x - h)) / (2 * h)
+
+
+def tangent_line(f, x):
+    """Return the tangent of ``f`` at the number ``x`` as a function of one number.
+
+    Source: Deep Learning from Scratch, 4.3.2 (figures 4-6 and 4-7).
+
+    >>> tangent = tangent_line(lambda x: x**2, 3.0)
+    >>> round(tangent(4.0), 6)
+    15.0
+    """
+    slope, value = numerical_diff(f, x), f(x)
+    return lambda t: value + slope * (t - x)
+
+
+def default_step(dtype, xp):
+    """Return the step of a central difference of values in ``dtype``: 2⁻¹³ in float64, 2⁻⁶ in float32.
+
+    The truncation error h²·f‴/6 falls and the round-off ε·f/h grows as h shrinks. They meet at the cube root of ε
+    for a function that bends on a scale of 1, and at larger steps for a network's loss, which bends less; the
+    fourth root serves both. A power of two, so that x + h is mostly exact.
+    """
+    return 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 4)
+
+
+def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**26):
+    """Return the central-difference gradient of a scalar function ``f`` at ``x``, in the shape of ``x``.
+
+    ``f`` is called with ``x`` itself, one entry at a time moved by ±h and put back, also when ``f`` raises; so
+    ``lambda W: loss(W)`` and ``lambda _: net.loss(x, t)`` both work. Where ``x`` cannot be written, ``f`` gets a
+    moved copy, and an ``f`` that ignores it is reported.
+
+    ``points=True``: ``x`` holds points (P, …), and ``f`` is differentiated at each.
+    ``stacked=True``: ``f`` maps a stack (S, …) of inputs to S values, so that one call does the work of S; as many
+    inputs go into one stack as fit into ``memory`` bytes. ``x`` itself is not touched.
+
+    ``h`` is the step, by default 2⁻¹³ in float64 and 2⁻⁶ in float32; the divisor is the step as stored. Raises
+    TypeError for integer or complex ``x``, ValueError if ``h`` vanishes beside ``x``, if ``f`` ignores its argument
+    or if it returns anything but one value per input.
+
+    Source: Deep Learning from Scratch, 4.4.
+
+    >>> import numpy as np
+    >>> numerical_gradient(lambda x: np.sum(x**2), np.asarray([3.0, 4.0]))
+    array([6., 8.])
+    """
+    require_floats("x", x)
+    xp = namespace(x)
+    if points and not x.ndim:
+        raise ValueError("points=True needs an array of points, but x has no axis")
+    h = default_step(x.dtype, xp) if h is None else h
+    _require_step(h)
+    if 0 in x.shape:
+        return xp.zeros_like(x)
+    if stacked:
+        return _gradient_stacked(f, x, h, points, memory)
+    if points:
+        return xp.stack([_gradient_loop(f, x[i, ...], h) for i in range(x.shape[0])])
+    return _gradient_loop(f, x, h)
+
+
+def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
+    """Return the point that ``step_num`` steps x − lr·∇f(x) lead to from ``init_x``, which is left alone.
+
+    With ``return_path=True``, return (point, path): path (step_num + 1, …) begins at ``init_x``. Raises what
+    ``numerical_gradient`` raises.
+
+    Source: Deep Learning from Scratch, 4.4.1.
+
+    >>> import numpy as np
+    >>> gradient_descent(lambda x: np.sum(x**2), np.asarray([-3.0, 4.0]), lr=0.1).round(6) + 0.0
+    array([0., 0.])
+    """
+    require_floats("init_x", init_x)
+    xp = namespace(init_x)
+    x = xp.asarray(init_x, copy=True)
+    path = [x]
+    for _ in range(step_num):
+        x = x - lr * numerical_gradient(f, xp.asarray(x, copy=True))
+        path.append(x)
+    return (x, xp.stack(path)) if return_path else x
+
+
+def _require_step(h):
+    if not (h > 0 and math.isfinite(h)):
+        raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
+
+
+def _gradient_loop(f, x, h):
+    """Differentiate with two calls of ``f`` for every entry; the result never leaves the device."""
+    xp = namespace(x)
+    in_place = is_writeable_array(x)
+    rises, steps = [], []
+    for index in itertools.product(*map(range, x.shape)):
+        stored = xp.asarray(x[index], copy=True)
+        values, ends = [], []
+        try:
+            for end in (stored + h, stored - h):
+                if in_place:
+                    x[index] = end
+                    argument = x
+                else:
+                    argument = _moved(x, index, end)
+                values.append(_scalar(f(argument)))
+                ends.append(end)
+        finally:
+            if in_place:
+                x[index] = stored
+        rises.append(values[0] - values[1])
+        steps.append(ends[0] - ends[1])
+    rise, step = _stack(rises, x), _stack(steps, x)
+    if bool(xp.any(step == 0)):
+        raise ValueError(f"h = {h} is too small: an entry of x plus h is stored as the entry itself")
+    if not in_place and not bool(xp.any(rise != 0)):
+        _require_argument_used(f, x)
+    return xp.reshape(rise / step, x.shape)
+
+
+def _scalar(value):
+    """Return what ``f`` returned if it is one number, on whatever device it lies."""
+    if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
+        return value
+    raise ValueError(
+        f"f returned {type(value).__name__} of shape {getattr(value, 'shape', None)}; a gradient needs one number "
+        "(sum or average it, or pass stacked=True if f takes a stack of inputs)"
+    )
+
+
+def _stack(numbers, x):
+    """Return numbers and 0-d arrays as a 1-D array in the dtype and on the device of ``x``."""
+    xp = namespace(x)
+    where = device(x)
+    return xp.stack([xp.astype(xp.asarray(n, device=where), x.dtype, copy=False) for n in numbers])
+
+
+def _moved(x, index, value):
+    """Return a copy of ``x`` with one entry replaced, built without writing."""
+    xp = namespace(x)
+    flat = 0
+    for i, n in zip(index, x.shape, strict=True):
+        flat = flat * n + i
+    here = xp.reshape(xp.arange(math.prod(x.shape), device=device(x)) == flat, x.shape)
+    return xp.where(here, value, x)
+
+
+def _require_argument_used(f, x):
+    """All differences were zero on copies: either f is flat here, or it never looked at them."""
+    xp = namespace(x)
+    try:
+        answer = f(xp.full_like(x, xp.nan))
+    except Exception:
+        return
+    if not bool(xp.any(xp.isnan(xp.asarray(answer)))):
+        raise ValueError(
+            f"f ignores its argument. Arrays of {type(x).__module__.partition('.')[0]} like this one cannot be "
+            "written, so f gets a moved copy and must use it: write lambda W: loss(W), not lambda _: net.loss(x, t)"
+        )
+
+
+def _gradient_stacked(f, x, h, points, memory):
+    """Differentiate with one call of ``f`` for as many moved inputs as fit into ``memory`` bytes."""
+    xp = namespace(x)
+    shape = x.shape[1:] if points else x.shape
+    size = math.prod(shape)
+    rows = xp.reshape(x, (-1, size))
+    item = size * (xp.finfo(x.dtype).bits // 8)
+    chunk = max(1, int(memory) // (2 * item))  # two inputs for every entry
+    entries = xp.arange(size, device=device(x))
+    gradients = []
+    for start in range(0, rows.shape[0] * size, chunk):
+        each = xp.arange(start, min(start + chunk, rows.shape[0] * size), device=device(x))
+        base = xp.take(rows, each // size, axis=0)
+        here = (each % size)[:, None] == entries
+        plus, minus = xp.where(here, base + h, base), xp.where(here, base - h, base)
+        values = f(xp.reshape(xp.concat([plus, minus]), (-1, *shape)))
+        if getattr(values, "shape", None) != (2 * each.shape[0],):
+            raise ValueError(
+                f"f returned shape {getattr(values, 'shape', None)} for a stack of {2 * each.shape[0]} inputs; it "
+                "must return one value for each"
+            )
+        step = xp.sum(plus - minus, axis=-1)
+        if bool(xp.any(step == 0)):
+            raise ValueError(f"h = {h} is too small: an entry of x plus h is stored as the entry itself")
+        gradients.append((values[: each.shape[0]] - values[each.shape[0] :]) / step)
+    return xp.reshape(xp.concat(gradients), x.shape)

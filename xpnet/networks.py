@@ -1,0 +1,235 @@
+"""Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .backend import get_backend, random_generator
+from .functions import namespace, softmax
+from .gradients import numerical_gradient
+from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+
+
+class Parameters(Mapping):
+    """The learned arrays of a row of layers under names such as W1, b1, W2.
+
+    Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
+    both change what the layer computes with, whether the library's arrays can be written or not. Assigning raises
+    KeyError for an unknown name, ValueError for another shape or dtype.
+    """
+
+    def __init__(self, layers):
+        learning = [layer for layer in layers if getattr(layer, "parameters", ())]
+        self._owners = {
+            f"{attribute}{number}": (layer, attribute)
+            for number, layer in enumerate(learning, start=1)
+            for attribute in layer.parameters
+        }
+
+    def __getitem__(self, name):
+        layer, attribute = self._owners[name]
+        return getattr(layer, attribute)
+
+    def __setitem__(self, name, value):
+        old = self[name]
+        if value is not old and (tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype):
+            raise ValueError(
+                f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
+                f"{tuple(value.shape)} and dtype {value.dtype}"
+            )
+        layer, attribute = self._owners[name]
+        setattr(layer, attribute, value)
+
+    def __iter__(self):
+        return iter(self._owners)
+
+    def __len__(self):
+        return len(self._owners)
+
+    def gradients(self):
+        """Return the gradients that the last backward left beside the parameters: dW beside W."""
+        return {name: getattr(layer, f"d{attribute}") for name, (layer, attribute) in self._owners.items()}
+
+
+class Network:
+    """A row of layers, then an output layer (``SoftmaxWithLoss`` by default) that compares with the target.
+
+    ``layers`` is any sequence of objects with ``forward(x)`` and ``backward(dout)``, ours or yours; see
+    ``xpnet.layers``. ``params`` names their learned arrays by their place: W1 and b1 belong to the first layer that
+    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises ValueError if a layer stands in the row
+    twice, because it can remember one forward only.
+
+    Source: Deep Learning from Scratch, 5.7.2.
+    """
+
+    def __init__(self, layers, last_layer=None):
+        layers = list(layers)
+        if not layers or len({id(layer) for layer in layers}) < len(layers):
+            raise ValueError("a network needs at least one layer, and each layer only once; make a second one")
+        names, count = {}, {}
+        for layer in layers:
+            kind = type(layer).__name__
+            count[kind] = count.get(kind, 0) + 1
+            names[f"{kind}{count[kind]}"] = layer
+        self.layers = MappingProxyType(names)
+        self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
+        self.params = Parameters(layers)
+
+    def _inputs(self, x):
+        """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
+        xp = namespace(x)
+        if not xp.isdtype(x.dtype, "real floating"):
+            raise TypeError(
+                f"x has dtype {x.dtype}; a network takes floats, for images in [0, 1]: load_mnist(normalize=True) "
+                "or xp.astype(x, xp.float32) / 255"
+            )
+        if 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
+        for parameter in self.params.values():
+            return x if x.dtype == parameter.dtype else xp.astype(x, parameter.dtype)
+        return x
+
+    def predict(self, x):
+        """Return the scores (…, N, C) of inputs ``x`` (…, N, D), or (C,) of one sample (D,).
+
+        Raises TypeError if ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
+        """
+        x = self._inputs(x)
+        for layer in self.layers.values():
+            x = layer.forward(x)
+        return x
+
+    def probabilities(self, x):
+        """Return softmax(predict(x)), the probabilities of the classes (…, N, C). Raises as ``predict`` does."""
+        return softmax(self.predict(x))
+
+    def loss(self, x, t):
+        """Return the loss of inputs ``x`` (N, D) against targets ``t``: labels (N,) or weights (N, C).
+
+        Raises as ``predict`` does, and ValueError or TypeError if targets do not fit.
+        """
+        return self.last_layer.forward(self.predict(x), t)
+
+    def accuracy(self, x, t, *, chunk=1000):
+        """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
+
+        ``t`` holds labels (N,), or one-hot or soft weights (N, C), of which the largest counts. Works through
+        ``chunk`` samples at a time, so that intermediate results stay in the processor's cache. Raises as
+        ``predict`` does, and ValueError if ``t`` does not fit.
+        """
+        xp = namespace(x, t)
+        labels = xp.argmax(t, axis=-1) if t.ndim > 1 else t
+        if tuple(labels.shape) != (x.shape[0],):
+            raise ValueError(f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}")
+        right = []
+        for start in range(0, x.shape[0], chunk):
+            stop = min(start + chunk, x.shape[0])
+            best = xp.argmax(self.predict(x[start:stop, ...]), axis=-1)
+            right.append(xp.count_nonzero(best == xp.astype(labels[start:stop], best.dtype)))
+        return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
+
+    def loss_and_gradient(self, x, t):
+        """Return (loss, gradients), gradients by backpropagation and named as ``params``. Raises as ``loss`` does."""
+        loss = self.loss(x, t)
+        dout = self.last_layer.backward(1.0)
+        first, *others = self.layers.values()
+        for layer in reversed(others):
+            dout = layer.backward(dout)
+        # the gradient with respect to the data is never needed, and costs as much as the first layer's own
+        getattr(first, "backward_parameters", first.backward)(dout)
+        return loss, self.params.gradients()
+
+    def gradient(self, x, t):
+        """Return the gradient of the loss by backpropagation, a dict with the names of ``params``.
+
+        Raises as ``loss`` does.
+
+        Source: Deep Learning from Scratch, 5.7.2.
+        """
+        return self.loss_and_gradient(x, t)[1]
+
+    def numerical_gradient(self, x, t, *, h=None):
+        """Return the gradient of the loss by central differences, a dict with the names of ``params``.
+
+        Raises as ``loss`` does, and what ``numerical_gradient`` of a function raises.
+
+        Source: Deep Learning from Scratch, 4.5.1.
+        """
+        def loss_at(name):
+            def loss(value):
+                old = self.params[name]
+                self.params[name] = value
+                try:
+                    return self.loss(x, t)
+                finally:
+                    self.params[name] = old
+            return loss
+
+        return {name: numerical_gradient(loss_at(name), self.params[name], h=h) for name in self.params}
+
+
+class SimpleNet(Network):
+    """Chapter 4's smallest network: scores x @ W of one weight ``W`` (2, 3), softmax and cross entropy.
+
+    ``W`` is drawn from a standard normal distribution unless given. ``rng``, ``dtype`` and ``backend`` are as in
+    ``TwoLayerNet``.
+
+    Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
+    """
+
+    def __init__(self, W=None, *, rng=0, dtype="float64", backend=None):
+        if W is None:
+            backend = get_backend(backend)
+            W = backend.asarray(random_generator(rng, "weights").standard_normal((2, 3)), dtype)
+        super().__init__([Affine(W)])
+
+    @property
+    def W(self):
+        """The weight; assigning to it is assigning to ``params["W1"]``."""
+        return self.params["W1"]
+
+    @W.setter
+    def W(self, value):
+        self.params["W1"] = value
+
+
+class TwoLayerNet(Network):
+    """Affine, activation, Affine, softmax with cross entropy: the network of chapters 4 and 5.
+
+    Weights ``W1`` (input_size, hidden_size) and ``W2`` (hidden_size, output_size) are normal with standard deviation
+    ``weight_init_std``; ``b1`` and ``b2`` are zero. ``activation`` is "relu" (chapter 5) or "sigmoid" (chapter 4).
+    ``rng`` is a seed or a ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same
+    weights on every backend. ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
+
+    Raises ValueError for sizes below 1 or an unknown activation, BackendError if the backend cannot be used.
+
+    Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        output_size,
+        weight_init_std=0.01,
+        *,
+        activation="relu",
+        rng=0,
+        dtype="float64",
+        backend=None,
+    ):
+        activations = {"relu": Relu, "sigmoid": Sigmoid}
+        if activation not in activations:
+            raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
+        sizes = (input_size, hidden_size, output_size)
+        if min(sizes) < 1:
+            raise ValueError(f"sizes are {sizes}; each must be at least 1")
+        backend = get_backend(backend)
+        rng = random_generator(rng, "weights")
+
+        def affine(rows, columns):
+            W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
+            return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
+
+        super().__init__(
+            [affine(input_size, hidden_size), activations[activation](), affine(hidden_size, output_size)],
+        )
