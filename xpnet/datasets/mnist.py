@@ -1,5 +1,6 @@
 """MNIST from the four IDX files inside the package, or from a folder of files in the same layout."""
 
+import gzip
 import math
 import zlib
 from pathlib import Path
@@ -44,6 +45,7 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
             raise ValueError(f"{file} has {images.shape[0]} images, but there are {labels[which].shape[0]} labels")
         shape = (images.shape[0], -1) if flatten else (images.shape[0], 1, *images.shape[1:])
         x = xp.reshape(backend.asarray(images), shape)
+        del images  # else 47 MB would wait while the next part is read
         if normalize:
             x = xp.astype(x, xp.float32)
             x /= 255.0
@@ -53,7 +55,7 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
 
 
 def read_idx(path, magic):
-    """Return the unsigned bytes of an IDX file, gzip-compressed or not, as a NumPy array that must not be written.
+    """Return the unsigned bytes of an IDX file, gzip-compressed or not, as a NumPy array.
 
     ``magic`` is 0x803 for images (N, rows, columns) or 0x801 for labels (N,). Nothing larger than the header
     announces is unpacked, and a header that announces more than the file can hold is refused first. Raises
@@ -63,36 +65,35 @@ def read_idx(path, magic):
     """
     import numpy as np
 
-    raw = Path(path).read_bytes()
-    compressed = raw[:2] == b"\x1f\x8b"
+    path = Path(path)
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
     dimensions = magic & 0xFF
     header_size = 4 + 4 * dimensions
-    unpacker = zlib.decompressobj(wbits=31)
     try:
-        header = unpacker.decompress(raw, header_size) if compressed else raw[:header_size]
-        if len(header) < header_size:
-            raise ValueError(f"{path} ends within its header")
-        found, *shape = (int.from_bytes(header[i : i + 4]) for i in range(0, header_size, 4))
-        if found != magic:
-            raise ValueError(f"{path} begins with the number {found:#x}; a file of this kind begins with {magic:#x}")
-        size = math.prod(shape)
-        if size == 0:
-            raise ValueError(f"{path} announces {' × '.join(map(str, shape))} entries, which is none")
-        # deflate packs at most 1,032 bytes into one, so a larger promise is a lie and needs no memory to detect
-        if size > len(raw) * (1032 if compressed else 1):
-            raise ValueError(f"{path} announces {size} bytes of data, more than a file of {len(raw)} bytes can hold")
-        if compressed:
-            data = unpacker.decompress(unpacker.unconsumed_tail, size + 1)
-            if len(data) == size:  # the check sum stands behind the data and is read only when asked for more
-                data += unpacker.decompress(unpacker.unconsumed_tail, 1)
-            whole = unpacker.eof and not unpacker.unused_data
-        else:
-            data, whole = memoryview(raw)[header_size:], True
-    except zlib.error as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if len(data) != size or not whole:
-        problem = "more" if len(data) > size or unpacker.unused_data else "less"
-        raise ValueError(f"{path} announces {size} bytes of data, but holds {problem}")
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            header = file.read(header_size)
+            if len(header) < header_size:
+                raise ValueError(f"{path} ends within its header")
+            found, *shape = (int.from_bytes(header[i : i + 4]) for i in range(0, header_size, 4))
+            if found != magic:
+                raise ValueError(
+                    f"{path} begins with the number {found:#x}; a file of this kind begins with {magic:#x}"
+                )
+            size, stored = math.prod(shape), path.stat().st_size
+            if size == 0:
+                raise ValueError(f"{path} announces {' × '.join(map(str, shape))} entries, which is none")
+            # deflate packs at most 1,032 bytes into one, so a larger promise is a lie and needs no memory to detect
+            if size > stored * (1032 if compressed else 1):
+                raise ValueError(f"{path} announces {size} bytes of data, more than a file of {stored} bytes can hold")
+            data = bytearray()  # grows with what comes, so that a false size takes no memory
+            while block := file.read(min(size - len(data), 2**20)):
+                data += block
+            more = file.read(1)  # reading to the end is also what compares the check sum
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from error
+    if len(data) != size or more:
+        raise ValueError(f"{path} announces {size} bytes of data, but holds {'more' if more else 'less'}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
