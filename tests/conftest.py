@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from array_api_compat import array_namespace, device
 
 from xpnet import get_backend, to_numpy, why_unusable
 from xpnet.backend import ENVIRONMENT_VARIABLE
@@ -60,6 +61,26 @@ class Case:
         if isinstance(x, dict):
             return {name: to_numpy(value) for name, value in x.items()}
         return to_numpy(x)
+
+    def assert_ours(self, x, shape=None):
+        """Assert that ``x`` is an array of this case's library, device and dtype, and of ``shape`` if given."""
+        assert array_namespace(x) is self.xp
+        assert device(x) == self.device
+        assert x.dtype == self.float
+        assert shape is None or tuple(x.shape) == tuple(shape)
+
+    def assert_close(self, x, expected, *, eps=8.0, decimals=None):
+        """Assert that ``x`` is one of our arrays and holds ``expected``, in shape too.
+
+        The largest difference allowed is ``eps`` unit round-offs of the largest expected entry: what rounding may
+        do where terms of that size are summed. ``decimals`` is for references that were printed with that many.
+        """
+        expected = np.asarray(expected)
+        self.assert_ours(x, expected.shape)
+        allowed = eps * self.eps * np.max(np.abs(expected), initial=0.0)
+        if decimals is not None:
+            allowed += 0.5001 * 10.0**-decimals
+        np.testing.assert_allclose(self.host(x), expected, rtol=0, atol=allowed)
 
     def computing(self):
         """Return a context in which mathematics must run: under the restrictions of this case."""
