@@ -127,7 +127,7 @@ def _gradient_loop(f, x, h):
     xp = namespace(x)
     in_place = is_writeable_array(x)
     rises, steps = [], []
-    for index in itertools.product(*map(range, x.shape)):
+    for entry, index in enumerate(itertools.product(*map(range, x.shape))):
         stored = xp.asarray(x[index], copy=True)
         values, ends = [], []
         try:
@@ -136,7 +136,7 @@ def _gradient_loop(f, x, h):
                     x[index] = end
                     argument = x
                 else:
-                    argument = _moved(x, index, end)
+                    argument = moved(x, entry, end)
                 values.append(_scalar(f(argument)))
                 ends.append(end)
         finally:
@@ -169,13 +169,10 @@ def _stack(numbers, x):
     return xp.stack([xp.astype(xp.asarray(n, device=where), x.dtype, copy=False) for n in numbers])
 
 
-def _moved(x, index, value):
-    """Return a copy of ``x`` with one entry replaced, built without writing."""
+def moved(x, entry, value):
+    """Return a copy of ``x`` with the entry at one flat position taken from ``value``, built without writing."""
     xp = namespace(x)
-    flat = 0
-    for i, n in zip(index, x.shape, strict=True):
-        flat = flat * n + i
-    here = xp.reshape(xp.arange(math.prod(x.shape), device=device(x)) == flat, x.shape)
+    here = xp.reshape(xp.arange(math.prod(x.shape), device=device(x)) == entry, x.shape)
     return xp.where(here, value, x)
 
 

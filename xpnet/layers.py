@@ -11,10 +11,20 @@ A layer answers three questions about its last ``forward(x)``:
 ``parameters`` names the attributes that are learned. A layer of your own needs ``forward`` and ``backward``,
 and ``parameters = ("W", …)`` if it learns; it subclasses nothing.
 
-Arrays have shape (…, N, D): N samples of D features, any further leading axes pass.
+Arrays have shape (…, N, D): N samples of D features, any further leading axes pass. An output layer's
+``forward(x, t)`` returns the loss, and its ``difference(dx)`` each sample's part (…, N) in the change of the loss.
+
+Two optional attributes let numerical gradients leave out work. ``samplewise`` says that a sample's output depends on
+that sample alone; ``difference`` then takes ``at``, a function that brings an array kept by ``forward`` to the samples
+and units that dx is about. ``elementwise`` says that each entry depends on one entry alone, and moves no further.
 """
 
 from .functions import as_targets, log_softmax, namespace, sigmoid, softmax
+
+
+def everywhere(kept):
+    """Return what ``forward`` kept as it is: for changes of all samples and units."""
+    return kept
 
 
 class MulLayer:
@@ -62,6 +72,8 @@ class Relu:
     Source: Deep Learning from Scratch, 5.5.1.
     """
 
+    samplewise = elementwise = True
+
     def forward(self, x):
         """Return max(x, 0) in the shape of ``x``; NaN stays NaN."""
         self.x = x
@@ -71,6 +83,12 @@ class Relu:
         """Return ``dout`` where x > 0 and 0 elsewhere."""
         return namespace(dout).where(self.x <= 0, 0.0, dout)
 
+    def difference(self, dx, at=everywhere):
+        """Return max(x + dx, 0) − max(x, 0) without subtracting nearly equal numbers."""
+        xp = namespace(dx)
+        x = at(self.x)
+        return xp.where(x > 0, xp.maximum(dx, -x), xp.maximum(x + dx, 0))
+
 
 class Sigmoid:
     """1 / (1 + exp(−x)) for arrays of any shape.
@@ -78,14 +96,24 @@ class Sigmoid:
     Source: Deep Learning from Scratch, 5.5.2.
     """
 
+    samplewise = elementwise = True
+
     def forward(self, x):
         """Return sigmoid(x) in the shape of ``x``."""
+        self.x, self.rest = x, None
         self.y = sigmoid(x)
         return self.y
 
     def backward(self, dout):
         """Return dout·y·(1 − y)."""
         return dout * (self.y * (1.0 - self.y))
+
+    def difference(self, dx, at=everywhere):
+        """Return sigmoid(x + dx) − sigmoid(x) = y·r/(1 − r) with r = (1 − y)(1 − exp(−dx)), for |dx| up to 80."""
+        if self.rest is None:
+            self.rest = sigmoid(-self.x)  # 1 − y, also where y is rounded to 1
+        r = at(self.rest) * -namespace(dx).expm1(-dx)
+        return at(self.y) * r / (1.0 - r)
 
 
 class Affine:
@@ -96,6 +124,8 @@ class Affine:
 
     Source: Deep Learning from Scratch, 5.6.
     """
+
+    samplewise = True
 
     def __init__(self, W, b=None):
         if W.ndim != 2 or (b is not None and tuple(b.shape) != (W.shape[1],)):
@@ -128,12 +158,19 @@ class Affine:
         if self.b is not None:
             self.db = xp.sum(rows, axis=0)
 
+    def difference(self, dx, at=everywhere):
+        """Return dx @ W: an affine map has no other change."""
+        rows = namespace(dx).reshape(dx, (-1, dx.shape[-1]))  # one flat product: stacked ones are slow on a GPU
+        return namespace(dx).reshape(rows @ self.W, (*dx.shape[:-1], self.W.shape[1]))
+
 
 class Softmax:
     """Probabilities along the last axis, as a layer: for outputs that feed a squared error.
 
     Source: Deep Learning from Scratch, 3.5 and 4.2.1.
     """
+
+    samplewise = True
 
     def forward(self, x):
         """Return softmax(x) of shape (…, C)."""
@@ -145,6 +182,13 @@ class Softmax:
         y = self.y
         return y * (dout - namespace(y).sum(y * dout, axis=-1, keepdims=True))
 
+    def difference(self, dx, at=everywhere):
+        """Return softmax(x + dx) − softmax(x) = y·(e − s)/(1 + s) with e = exp(dx) − 1 and s = Σ y·e."""
+        xp = namespace(dx)
+        y, e = at(self.y), xp.expm1(dx)
+        s = xp.sum(y * e, axis=-1, keepdims=True)
+        return y * (e - s) / (1.0 + s)
+
 
 class SoftmaxWithLoss:
     """Softmax and cross entropy of scores ``x`` (…, N, C) or (C,): −Σ t·log softmax(x), averaged over N.
@@ -155,6 +199,8 @@ class SoftmaxWithLoss:
 
     Source: Deep Learning from Scratch, 5.6.3; exact for any weights: ∂L/∂x = (softmax(x)·Σt − t)/N.
     """
+
+    samplewise = True
 
     def forward(self, x, t):
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
@@ -179,6 +225,32 @@ class SoftmaxWithLoss:
         dx = self.y * xp.sum(self.t, axis=-1, keepdims=True) - self.t
         return dx * _spread(dout, dx)
 
+    def difference(self, dx, at=everywhere):
+        """Return each sample's part (…, N) in the change of the loss: (Σt·log(1 + Σ y·(exp(dx) − 1)) − Σ t·dx)/N."""
+        xp = namespace(dx)
+        y, t = at(self.y), at(self.t)
+        grown = xp.log1p(xp.sum(y * xp.expm1(dx), axis=-1))
+        return (xp.sum(t, axis=-1) * grown - xp.sum(t * dx, axis=-1)) / _samples(self.log_y)
+
+    def series(self, directions, terms):
+        """Return c₁ … c_terms (N, J): scores moved by z along direction j (J, C) change the loss by Σₖ cₖ·zᵏ.
+
+        That is each sample's part. It is the logarithm of the mean of exp(z·w) under the probabilities, whose power
+        series has the cumulants of w over k! as coefficients, minus z·Σ t·w. With w in a range of width R, what is
+        left out after K = 2, 3 or 4 terms is at most (R·z)ᴷ/6 of the first-order change; see ``series_terms``.
+        """
+        xp = namespace(directions)
+        total = xp.sum(self.t, axis=-1, keepdims=True)
+        w = directions - xp.mean(directions, axis=-1, keepdims=True)  # smaller numbers, the same differences
+        m = [self.y @ (w**k).T for k in range(1, terms + 1)]
+        cumulants = [(self.y * total - self.t) @ w.T, total * (m[1] - m[0] ** 2) / 2]
+        if terms >= 3:
+            cumulants.append(total * (m[2] - 3 * m[0] * m[1] + 2 * m[0] ** 3) / 6)
+        if terms == 4:
+            fourth = m[3] - 4 * m[0] * m[2] - 3 * m[1] ** 2 + 12 * m[0] ** 2 * m[1] - 6 * m[0] ** 4
+            cumulants.append(total * fourth / 24)
+        return [c / _samples(self.log_y) for c in cumulants]
+
 
 class IdentityWithLoss:
     """Squared error of outputs ``x`` (…, N, C) or (C,): ½ Σ (x − t)² per sample, averaged over N.
@@ -187,6 +259,8 @@ class IdentityWithLoss:
 
     Source: Deep Learning from Scratch, 4.2.1 and appendix A (identity and squared error as an output layer).
     """
+
+    samplewise = True
 
     def forward(self, x, t):
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
@@ -205,9 +279,28 @@ class IdentityWithLoss:
         dx = self.y - self.t
         return dx * _spread(dout, dx)
 
+    def difference(self, dx, at=everywhere):
+        """Return each sample's part (…, N) in the change of the loss: Σ dx·(y − t + ½·dx)/N."""
+        error = at(self.y) - at(self.t)
+        return namespace(dx).sum(dx * (error + 0.5 * dx), axis=-1) / _samples(self.y)
+
+    def series(self, directions, terms):
+        """Return c₁, c₂ (N, J): outputs moved by z along direction j (J, C) change the loss by c₁·z + c₂·z², exactly.
+
+        That is each sample's part; ``terms`` is not needed.
+        """
+        squares = 0.5 * namespace(directions).sum(directions**2, axis=-1)
+        first = (self.y - self.t) @ directions.T
+        return [first / _samples(self.y), (first * 0.0 + squares) / _samples(self.y)]
+
+
+def _samples(x):
+    """Return N of outputs (…, N, C), 1 for one sample (C,)."""
+    return x.shape[-2] if x.ndim > 1 else 1
+
 
 def _spread(dout, dx):
     """Bring ``dout``, one value per loss, to where it multiplies ``dx`` (…, N, C), with the mean's 1/N."""
     if not isinstance(dout, (int, float)) and dout.ndim:
         dout = dout[..., None, None]
-    return dout / dx.shape[-2] if dx.ndim > 1 else dout
+    return dout / _samples(dx)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .backend import get_backend, random_generator
-from .functions import namespace, softmax
-from .gradients import numerical_gradient
+from .differences import loss_changes
+from .functions import namespace, require_floats, softmax
 from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 
 
@@ -44,6 +44,10 @@ class Parameters(Mapping):
 
     def __len__(self):
         return len(self._owners)
+
+    def names_of(self, layer):
+        """Return {attribute: name} of the parameters that ``layer`` owns."""
+        return {attribute: name for name, (owner, attribute) in self._owners.items() if owner is layer}
 
     def gradients(self):
         """Return the gradients that the last backward left beside the parameters: dW beside W."""
@@ -147,24 +151,30 @@ class Network:
         """
         return self.loss_and_gradient(x, t)[1]
 
-    def numerical_gradient(self, x, t, *, h=None):
+    def numerical_gradient(self, x, t, *, h=None, method="auto", memory=None):
         """Return the gradient of the loss by central differences, a dict with the names of ``params``.
 
-        Raises as ``loss`` does, and what ``numerical_gradient`` of a function raises.
+        ``x`` is (N, D) or one sample (D,). ``h`` is the step, ``method`` one of "auto", "difference", "stacked" and
+        "loop", ``memory`` a bound on temporary arrays in bytes: see ``xpnet.differences.loss_changes``. Raises as
+        ``loss`` does, and ValueError for a method that a layer does not allow.
 
-        Source: Deep Learning from Scratch, 4.5.1.
+        Source: Deep Learning from Scratch, 4.5.1; propagated as finite changes instead of running the network again.
         """
-        def loss_at(name):
-            def loss(value):
-                old = self.params[name]
-                self.params[name] = value
-                try:
-                    return self.loss(x, t)
-                finally:
-                    self.params[name] = old
-            return loss
+        changes = self.loss_changes(x, t, h=h, method=method, memory=memory)
+        return {name: change.gradient for name, change in changes.items()}
 
-        return {name: numerical_gradient(loss_at(name), self.params[name], h=h) for name in self.params}
+    def loss_changes(self, x, t, **options):
+        """Return {name: Change}: by how much the loss changes when a parameter entry moves up or down by a step.
+
+        Arguments and errors are those of ``numerical_gradient``, with the options of
+        ``xpnet.differences.loss_changes``.
+        """
+        x = self._inputs(x)
+        if x.ndim == 1:
+            x, t = x[None, :], t[None, ...]
+        for name, value in self.params.items():
+            require_floats(name, value)
+        return loss_changes(self, x, t, **options)
 
 
 class SimpleNet(Network):
