@@ -1,0 +1,405 @@
+"""Training: the same run on every backend, epochs, seeds, and no reading of values within an epoch."""
+
+import contextlib
+import itertools
+
+import numpy as np
+import pytest
+
+import xpnet.training
+from xpnet import EpochRecord, TwoLayerNet, load_mnist, to_numpy, train
+from xpnet.training import epochs_of_batches
+
+
+def batches(size, batch_size, seed=0, **how):
+    return list(epochs_of_batches(size, batch_size, np.random.default_rng(seed), **how))
+
+
+def network_for(case, activation="relu", seed=4):
+    return TwoLayerNet(12, 8, 5, 0.3, activation=activation, rng=seed, dtype=case.dtype, backend=case.backend)
+
+
+def data(seed=9, size=43):
+    """Return inputs (size, 12) whose label depends on them, on the host."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(size, 12))
+    return x, np.argmax(x[:, :5] + 0.3 * rng.normal(size=(size, 5)), axis=-1)
+
+
+def parameters(case, network):
+    return {name: np.array(value) for name, value in case.host(dict(network.params)).items()}
+
+
+# ── Parity ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def trained(activation, backend, dtype, asarray, **how):
+    network = TwoLayerNet(12, 8, 5, 0.3, activation=activation, rng=4, dtype=dtype, backend=backend)
+    x, t = data()
+    records = list(train(network, asarray(x), asarray(t), batch_size=10, rng=8, **how))
+    return network, records
+
+
+@pytest.mark.parametrize("iterations", [1, 20])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+def test_every_backend_takes_the_same_steps(case, activation, iterations):
+    """The same seed leads to the same parameters as on NumPy in float64.
+
+    A step sums at most 12 products per score and 10 per gradient, so that rounding moves a parameter of order one by
+    some 10 round-offs at learning rate 0.1, and the steps contract rather than amplify: 16 round-offs for the first
+    and 16 for each further one bound the difference. In float32 the data and weights are rounded first, once.
+    """
+    how = {"iterations": iterations, "learning_rate": 0.1}
+    reference, expected = trained(activation, "numpy", "float64", np.asarray, **how)
+    network, records = trained(activation, case.backend, case.dtype, case.asarray, **how)
+    for name, value in parameters(case, network).items():
+        moved = np.abs(reference.params[name] - TwoLayerNet(12, 8, 5, 0.3, rng=4, backend="numpy").params[name])
+        assert moved.max() > 1e-3, "the steps must be far larger than what is allowed to differ"
+        np.testing.assert_allclose(value, reference.params[name], rtol=0, atol=16 * iterations * case.eps)
+        case.assert_ours(network.params[name])
+    losses = np.concatenate([record.losses for record in records])
+    reference_losses = np.concatenate([record.losses for record in expected])
+    assert losses.dtype == case.dtype
+    np.testing.assert_allclose(losses, reference_losses, rtol=0, atol=32 * iterations * case.eps)
+
+
+def test_training_numerically_is_training_by_backpropagation(case):
+    how = {"iterations": 1, "learning_rate": 0.5}
+    x, t = data(size=4)
+    by = {}
+    for gradient in ("backpropagation", "numerical"):
+        network = TwoLayerNet(
+            3, 2, 5, 1.0, activation="sigmoid", rng=4, dtype=case.dtype, backend=case.backend
+        )
+        for _ in train(network, case.asarray(x[:, :3]), case.asarray(t), gradient=gradient, batch_size=4, **how):
+            pass
+        by[gradient] = parameters(case, network)
+    # a central difference is wrong by at most 1e-8 in float64 and, with round-off, 1e-4 in float32
+    for name, value in by["numerical"].items():
+        allowed = 1e-8 if case.dtype == "float64" else 1e-4
+        np.testing.assert_allclose(value, by["backpropagation"][name], rtol=0, atol=0.5 * allowed)
+
+
+# ── Nothing waits ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_epoch_reads_no_value_on_the_host(case, monkeypatch):
+    """Under the guard any reading raises; accuracies belong to the report, so here they are not computed."""
+    transfers = []
+    monkeypatch.setattr(xpnet.training, "to_numpy", lambda x: transfers.append(x.shape) or to_numpy(x))
+    network = network_for(case)
+    asked = []
+    monkeypatch.setattr(network, "accuracy", lambda x, t: asked.append(x.shape[0]) or 0.5)
+    x, t = map(case.asarray, data())
+    with case.computing():
+        records = list(train(network, x, t, x, t, epochs=2, batch_size=10))
+    assert transfers == [(5,), (5,)], "the losses of an epoch come to the host together"
+    assert asked == [43] * 4
+    assert all(np.isfinite(record.losses).all() for record in records)
+
+
+def test_the_guard_catches_a_loss_that_is_read_at_every_step(case, monkeypatch):
+    if not case.guarded:
+        pytest.skip("this backend lets values be read anywhere")
+    network = network_for(case)
+    step = network.loss_and_gradient
+    read = []
+
+    def reading(x, t):
+        loss, gradients = step(x, t)
+        read.append(float(loss))
+        return loss, gradients
+
+    monkeypatch.setattr(network, "loss_and_gradient", reading)
+    x, t = map(case.asarray, data())
+    with case.computing(), pytest.raises(AssertionError, match=r"__float__ reads a value .* a GPU would wait here"):
+        next(train(network, x, t, epochs=1))
+    assert not read
+
+
+# ── Epochs and batches ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("size", "batch_size", "lengths"), [
+    (10, 5, [5, 5]), (11, 5, [5, 5, 1]), (9, 10, [9]), (3, 1, [1, 1, 1]), (1, 1, [1]),
+])  # fmt: skip
+def test_an_epoch_uses_every_sample_once(size, batch_size, lengths):
+    epochs = batches(size, batch_size, epochs=3)
+    assert len(epochs) == 3
+    for epoch in epochs:
+        assert [batch.shape[0] for batch in epoch] == lengths
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(size))
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    first, second = (np.concatenate(epoch) for epoch in batches(100, 10, epochs=2))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, np.arange(100))
+
+
+def test_iterations_may_cut_the_last_epoch():
+    epochs = batches(50, 10, iterations=12)
+    assert [len(epoch) for epoch in epochs] == [5, 5, 2]
+    assert [len(epoch) for epoch in batches(50, 10, iterations=10)] == [5, 5]
+    for cut, whole in zip(epochs, batches(50, 10, epochs=3), strict=True):
+        for one, other in zip(cut, whole, strict=False):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_replacement_draws_every_batch_from_all_samples():
+    epochs = batches(50, 20, epochs=40, replacement=True)
+    drawn = np.concatenate([batch for epoch in epochs for batch in epoch])
+    assert all([batch.shape[0] for batch in epoch] == [20, 20, 20] for epoch in epochs)
+    assert np.array_equal(np.unique(drawn), np.arange(50))
+    first = np.concatenate(epochs[0])
+    assert np.unique(first).shape[0] < first.shape[0], "60 draws from 50 must repeat"
+    # 2,400 draws, 48 of each expected with standard deviation 6.9
+    assert np.abs(np.bincount(drawn) - 48).max() < 5 * 6.9
+
+
+def test_batches_come_from_the_seed_alone():
+    def drawn(seed, **how):
+        return np.concatenate([batch for epoch in batches(40, 7, seed, epochs=2, **how) for batch in epoch])
+
+    for how in ({}, {"replacement": True}):
+        np.testing.assert_array_equal(drawn(3, **how), drawn(3, **how))
+        assert not np.array_equal(drawn(3, **how), drawn(4, **how))
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_train_uses_the_samples_of_its_batches(replacement):
+    """The network sees exactly the inputs and targets that the plan names, in its order."""
+    x = np.arange(23.0)[:, None] * np.ones((1, 2))
+    network = TwoLayerNet(2, 3, 23, backend="numpy")
+    seen = []
+    step = network.loss_and_gradient
+
+    def spy(x, t):
+        seen.append((x[:, 0], t))
+        return step(x, t)
+
+    network.loss_and_gradient = spy
+    how = {"epochs": 2, "replacement": replacement}
+    list(train(network, x, np.arange(23), batch_size=5, rng=np.random.default_rng(2), **how))
+    plan = [batch for epoch in batches(23, 5, 2, **how) for batch in epoch]
+    for (images, labels), batch in zip(seen, plan, strict=True):
+        np.testing.assert_array_equal(images, batch)
+        np.testing.assert_array_equal(labels, batch)
+
+
+# ── The loop ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_step_is_the_books(case):
+    network, by_hand = network_for(case), network_for(case)
+    host_x, host_t = data(size=10)
+    x, t = case.asarray(host_x), case.asarray(host_t)
+    next(train(network, x, t, epochs=1, batch_size=10, learning_rate=0.25))
+    with case.computing():
+        grad = by_hand.gradient(x, t)
+        for key in ("W1", "b1", "W2", "b2"):
+            by_hand.params[key] -= 0.25 * grad[key]
+    for name, value in by_hand.params.items():
+        case.assert_close(network.params[name], case.host(value), eps=16)  # the samples come in another order
+
+
+def test_records(case):
+    network = network_for(case)
+    x, t = map(case.asarray, data())
+    records = list(train(network, x, t, x[:7, ...], t[:7], iterations=12, batch_size=10))
+    assert [record.epoch for record in records] == [1, 2, 3]
+    assert [record.iteration for record in records] == [5, 10, 12]
+    assert [record.losses.shape for record in records] == [(5,), (5,), (2,)]
+    for record in records:
+        assert isinstance(record, EpochRecord)
+        assert isinstance(record.losses, np.ndarray)
+        assert record.loss == pytest.approx(record.losses.mean(dtype="float64"), rel=16 * case.eps)
+        for value in (record.loss, record.train_accuracy, record.test_accuracy):
+            assert type(value) is float
+    with case.computing():
+        accuracy, test_accuracy = network.accuracy(x, t), network.accuracy(x[:7, ...], t[:7])
+    assert records[-1].train_accuracy == float(case.host(accuracy))
+    assert records[-1].test_accuracy == float(case.host(test_accuracy))
+
+
+def test_without_test_data_there_is_no_test_accuracy(case):
+    x, t = map(case.asarray, data())
+    assert next(train(network_for(case), x, t, epochs=1)).test_accuracy is None
+
+
+def test_nothing_happens_before_the_generator_is_read(case):
+    network = network_for(case)
+    before = parameters(case, network)
+    x, t = map(case.asarray, data())
+    records = train(network, x, t, epochs=3)
+    for name, value in parameters(case, network).items():
+        np.testing.assert_array_equal(value, before[name])
+    next(records)
+    after_one = parameters(case, network)
+    assert not np.array_equal(after_one["W1"], before["W1"])
+    records.close()
+    for name, value in parameters(case, network).items():
+        np.testing.assert_array_equal(value, after_one[name])
+
+
+def test_on_iteration_is_called_after_every_update(case):
+    network = network_for(case)
+    x, t = map(case.asarray, data())
+    seen = []
+    list(
+        train(
+            network, x, t, iterations=7, batch_size=10,
+            on_iteration=lambda: seen.append(parameters(case, network)["b2"]),
+        )
+    )  # fmt: skip
+    assert len(seen) == 7
+    for one, next_one in itertools.pairwise(seen):
+        assert not np.array_equal(one, next_one)
+    np.testing.assert_array_equal(seen[-1], parameters(case, network)["b2"])
+
+
+def test_one_seed_fixes_everything(case):
+    def run(seed):
+        network = network_for(case, seed=seed)
+        x, t = map(case.asarray, data())
+        losses = [record.losses for record in train(network, x, t, epochs=2, batch_size=10, rng=seed)]
+        return np.concatenate(losses), parameters(case, network)
+
+    losses, weights = run(6)
+    again, weights_again = run(6)
+    other, _ = run(7)
+    np.testing.assert_array_equal(losses, again)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, weights_again[name])
+    assert not np.array_equal(losses, other)
+
+
+def test_weights_and_batches_of_one_seed_are_independent_streams():
+    """Otherwise the first numbers of both would be the same bits in two disguises."""
+    from xpnet.backend import random_generator
+
+    drawn = {purpose: random_generator(3, purpose).random(4) for purpose in ("weights", "batches", "audit")}
+    for one, other in itertools.combinations(drawn.values(), 2):
+        assert not np.isin(one, other).any()
+
+
+def test_data_are_not_written(case):
+    x, t = map(case.asarray, data())
+    list(train(network_for(case), x, t, epochs=1, batch_size=10))
+    host_x, host_t = data()
+    np.testing.assert_array_equal(case.host(x), host_x.astype(case.dtype))
+    np.testing.assert_array_equal(case.host(t), host_t)
+
+
+def test_one_hot_targets_train_as_labels_do(case):
+    networks = [network_for(case), network_for(case)]
+    host_x, host_t = data()
+    x = case.asarray(host_x)
+    for network, t in zip(networks, (host_t, np.eye(5)[host_t]), strict=True):
+        list(train(network, x, case.asarray(t), epochs=1, batch_size=10))
+    for name, value in networks[0].params.items():
+        case.assert_close(networks[1].params[name], case.host(value), eps=4)
+
+
+@pytest.mark.parametrize("learning_rate", [np.float64(0.1), np.float32(0.1), 1])
+def test_a_learning_rate_of_another_kind_keeps_the_dtype(case, learning_rate):
+    network = network_for(case)
+    x, t = map(case.asarray, data())
+    next(train(network, x, t, epochs=1, learning_rate=learning_rate))
+    for value in network.params.values():
+        case.assert_ours(value)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, backend="numpy")
+    return [np.array(a[:n]) for a, n in ((x_train, 500), (t_train, 500), (x_test, 250), (t_test, 250))]
+
+
+def test_learns_handwritten_digits(case, digits):
+    """40 steps on 500 real images; guessing is right for a tenth of the test images."""
+    x_train, t_train, x_test, t_test = digits
+    x_train, x_test = (case.asarray(x.astype(case.dtype) / 255) for x in (x_train, x_test))
+    network = TwoLayerNet(784, 30, 10, 0.05, dtype=case.dtype, backend=case.backend)
+    records = list(
+        train(
+            network, x_train, case.asarray(t_train), x_test, case.asarray(t_test),
+            epochs=4, batch_size=50, learning_rate=0.5,
+        )
+    )  # fmt: skip
+    assert records[-1].test_accuracy > 0.6
+    assert records[-1].train_accuracy > records[0].train_accuracy
+    assert records[-1].loss < records[0].loss / 1.5
+
+
+# ── Refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({}, "give epochs or iterations, one of them; got epochs=None and iterations=None"),
+        ({"epochs": 1, "iterations": 1}, "give epochs or iterations, one of them; got epochs=1 and iterations=1"),
+        ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
+        ({"epochs": -1}, "epochs is -1; it must be a whole number"),
+        ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number"),
+        ({"iterations": 0}, "iterations is 0; it must be a whole number"),
+        ({"iterations": 468.75}, "iterations is 468.75; it must be a whole number"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size is 0; it must be a whole number"),
+        ({"epochs": 1, "batch_size": 2.5}, "batch_size is 2.5; it must be a whole number"),
+        ({"epochs": 1, "learning_rate": 0}, "learning_rate is 0; it must be a positive number"),
+        ({"epochs": 1, "learning_rate": -0.1}, "learning_rate is -0.1; it must be a positive number"),
+        ({"epochs": 1, "learning_rate": float("nan")}, "learning_rate is nan; it must be a positive number"),
+        ({"epochs": 1, "learning_rate": float("inf")}, "learning_rate is inf; it must be a positive number"),
+        ({"epochs": 1, "gradient": "exact"}, "gradient is 'exact'; it must be 'backpropagation' or 'numerical'"),
+        ({"epochs": 1, "x_test": np.ones((2, 12))}, "x_test and t_test belong together"),
+        ({"epochs": 1, "t_test": np.ones(2, dtype=int)}, "x_test and t_test belong together"),
+        (
+            {"epochs": 1, "x_test": np.ones((2, 12)), "t_test": np.ones(3, dtype=int)},
+            "x_test has 2 samples, but t_test has 3",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_changes(bad, message):
+    network = TwoLayerNet(12, 8, 5, backend="numpy")
+    before = network.params["W1"].copy()
+    x, t = data()
+    with pytest.raises(ValueError, match=message):
+        next(train(network, x, t, **bad))
+    np.testing.assert_array_equal(network.params["W1"], before)
+
+
+def test_data_of_different_lengths_are_refused(case):
+    x, t = map(case.asarray, data())
+    with pytest.raises(ValueError, match="x_train has 43 samples, but t_train has 42"):
+        next(train(network_for(case), x, t[:42], epochs=1))
+
+
+@pytest.mark.parametrize("rng", ["7", -1, True, None, 0.5])
+def test_what_is_no_seed_is_refused(rng):
+    x, t = data()
+    with pytest.raises(TypeError, match=r"rng is .*; it must be a seed .* or a numpy\.random\.Generator"):
+        next(train(TwoLayerNet(12, 8, 5, backend="numpy"), x, t, epochs=1, rng=rng))
+
+
+def test_images_in_0_to_255_are_refused(case):
+    _, t = data()
+    with pytest.raises(TypeError, match=r"x has dtype .*uint8; a network takes floats.*normalize=True"):
+        next(train(network_for(case), case.asarray(np.ones((43, 12), dtype="uint8")), case.asarray(t), epochs=1))
+
+
+def test_stopping_in_the_middle_leaves_a_network_that_works(case):
+    network = network_for(case)
+    x, t = map(case.asarray, data())
+    calls = itertools.count()
+
+    def interrupt():
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        list(train(network, x, t, epochs=1, batch_size=10, on_iteration=interrupt))
+    assert next(calls) == 3
+    with case.computing():
+        loss = network.loss(x, t)
+    assert np.isfinite(case.host(loss))
