@@ -15,7 +15,13 @@ import pytest
 from xpnet import why_unusable
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+FILES = sorted((ROOT / "examples").glob("*.py"))
+IMPORTED = {  # a file that another example imports is a part of that example
+    name
+    for path in FILES
+    for name in re.findall(r"(?m)^ *(?:from|import) +(\w+)", path.read_text(encoding="utf-8"))
+}
+EXAMPLES = [path for path in FILES if path.stem not in IMPORTED]
 
 
 def run(*command, backend="", cwd):
@@ -60,7 +66,7 @@ class TestEveryExample:
         assert ran.stdout.startswith("usage: ")
         assert ran.stderr == ""
 
-    @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
     def test_first_line_says_what_it_shows(self, path):
         source = path.read_text(encoding="utf-8")
         first = ast.get_docstring(ast.parse(source)).splitlines()[0]
