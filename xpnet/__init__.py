@@ -3,6 +3,7 @@
 from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
 from .datasets import load_mnist
 from .functions import identity_function, log_softmax, one_hot, relu, sigmoid, softmax, step_function
+from .gradcheck import check_gradients
 from .gradients import gradient_descent, numerical_diff, numerical_gradient, tangent_line
 from .layers import (
     AddLayer,
@@ -16,6 +17,7 @@ from .layers import (
 )
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
 from .networks import Network, SimpleNet, TwoLayerNet
+from .report import GradientCheck
 from .training import EpochRecord, train
 
 __all__ = [
@@ -23,9 +25,11 @@ __all__ = [
     "Affine",
     "Backend",
     "BackendError",
+    "check_gradients",
     "cross_entropy_error",
     "EpochRecord",
     "get_backend",
+    "GradientCheck",
     "gradient_descent",
     "identity_function",
     "IdentityWithLoss",

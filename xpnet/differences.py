@@ -1,21 +1,23 @@
 """Numerical gradients of a row of layers, fast and exact: finite changes propagated through the layers.
 
 The book's numerical gradient runs the whole network twice for every parameter. But moving W[i, j] by h changes one
-column of the layer's output, by h·x[:, i], and nothing else. Here that *finite change* is carried on through the layers'
-``difference`` to the loss. In exact arithmetic the result is the book's number; in floating point it is better, because
-its error is relative to the change and not to the loss.
+column of the layer's output, by h·x[:, i], and nothing else. Here that *finite change* is carried on to the loss by the
+layers' ``difference``. In exact arithmetic the result is the book's number; in floating point it is better, because its
+error is relative to the change and not to the loss.
 """
 
-import math
+from functools import partial
 from typing import Any, NamedTuple
 
 from array_api_compat import device, is_numpy_array
 
 from .functions import namespace
-from .gradients import default_step, moved
+from .gradients import default_step
 from .layers import Affine
+from .perturbations import by_loop, by_stacks, loss_with
 
 METHODS = ("auto", "difference", "stacked", "loop")
+SECOND = {"difference": 2.0**-10, "stacked": 2.0, "loop": 2.0}  # times h: the step a check takes a second look with
 STEP = 2.0**-17  # about 8e-6: truncation h²·f‴/6 is near round-off, and fifteen times fewer kinks are met than at 1e-4
 CACHE = 2**22  # bytes of all temporary arrays together on the host, where the processor's cache decides: 4 MiB
 DEVICE = 2**28  # and elsewhere, where long kernels do: 256 MiB
@@ -38,7 +40,7 @@ class Change(NamedTuple):
         return (self.sides[0, ...] - self.sides[1, ...]) / (2 * self.h)
 
 
-def loss_changes(network, x, t, *, h=None, method="auto", memory=None, skip_zeros=None, progress=None):
+def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, skip_zeros=None, progress=None):
     """Return {name: Change} for every parameter of ``network``, whose ``x`` (N, …) and ``t`` are one batch.
 
     ``network`` has ``layers``, ``last_layer``, ``params`` and ``loss(x, t)``. ``method`` is
@@ -49,10 +51,12 @@ def loss_changes(network, x, t, *, h=None, method="auto", memory=None, skip_zero
     - "loop": the whole network runs twice for every entry;
     - "auto": the first of these that the layers behind the parameter allow.
 
-    ``h`` is by default 2⁻¹⁷ where every layer behind has ``difference``, and ``default_step`` elsewhere. ``memory``
-    bounds the temporary arrays, in bytes. ``skip_zeros`` says whether zero inputs are left out; None does so on the host
-    where it pays, elsewhere finding them would make the device wait. ``progress(n)`` is called when n more entries are
-    done. Raises ValueError for an unknown method, one that a layer does not allow, or a loss that is not one number.
+    ``h`` is by default 2⁻¹⁷ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
+    takes another step instead, smaller where that costs no precision, twice as large where it does. ``memory``
+    bounds the temporary arrays, in bytes. ``skip_zeros`` says whether zero inputs are left out; None does so on the
+    host where it pays, elsewhere finding them would make the device wait. ``progress(n)`` is called when n more entries
+    are done. Raises ValueError for an unknown method, for one that a layer does not allow, and for a loss that is not
+    one number.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
@@ -77,17 +81,18 @@ def loss_changes(network, x, t, *, h=None, method="auto", memory=None, skip_zero
         if reason:
             raise ValueError(f"method={method!r} cannot be used for the parameters of {type(layer).__name__}: {reason}")
         step = h or (STEP if way == "difference" else default_step(loss.dtype, namespace(x)))
+        step *= SECOND[way] if second else 1.0
         flat = isinstance(layer, Affine) and inputs[place].ndim == 2
         if way == "loop":
             for name in names.values():
-                sides = _by_loop(network, name, x, t, step, loss, progress)
+                sides = by_loop(partial(loss_with, network, name, x, t), network.params[name], step, progress)
                 changes[name] = Change(sides, step, way)
         elif flat and way == "difference" and rest.samplewise:
             sides = _affine_by_units(layer, rest, inputs[place], step, largest, skip_zeros, progress)
             changes |= _weight_and_bias(sides, names, step, way)
         else:
             for attribute, name in names.items():
-                sides = _by_stacks(layer, attribute, rest, inputs[place], step, largest, progress)
+                sides = by_stacks(layer, attribute, rest, inputs[place], step, largest, progress)
                 changes[name] = Change(sides, step, way)
         if way != "difference":
             network.loss(x, t)  # the layers remember this batch again, not a moved one
@@ -285,73 +290,3 @@ def _gather(rows):
 
     flat = namespace(rows).reshape(rows, (-1,))
     return gather
-
-
-def _by_stacks(layer, attribute, rest, x, h, largest, progress):
-    """Return the loss changes (2, …) of one parameter of any layer, by running what lies behind it on stacks."""
-    xp = namespace(x)
-    parameter, base = getattr(layer, attribute), rest.inputs[0]
-    size = math.prod(parameter.shape)
-    widest = max(math.prod(y.shape) for y in rest.inputs)
-    together = max(1, largest // (2 * widest))
-    found = []
-    for start in range(0, size, together):
-        entries = range(start, min(start + together, size))
-        if isinstance(layer, Affine) and x.ndim == 2:
-            dx = _affine_output_changes(x, parameter, entries, h)
-        else:
-            dx = _output_changes(layer, attribute, x, base, entries, h)
-        found.append(rest.loss_change(dx))
-        progress(len(entries))
-    return xp.reshape(xp.concat(found, axis=1), (2, *parameter.shape))
-
-
-def _affine_output_changes(x, parameter, entries, h):
-    """Return the changes (2, S, N, M) of x @ W + b when the entries of W or b move: h·x[:, i] in column j."""
-    xp = namespace(x)
-    units = parameter.shape[-1]
-    entries = xp.arange(entries.start, entries.stop, device=device(x))
-    column = xp.astype((entries % units)[:, None] == xp.arange(units, device=device(x)), x.dtype)
-    moves = xp.take(x, entries // units, axis=1).T if parameter.ndim == 2 else xp.ones_like(x[:, :1]).T
-    dx = h * moves[..., None] * column[:, None, :]
-    return xp.stack([dx, -dx])
-
-
-def _output_changes(layer, attribute, x, y, entries, h):
-    """Return the changes (2, S, N, …) of a layer's output y when the entries of its parameter move, one by one."""
-    xp = namespace(x)
-    original = getattr(layer, attribute)
-    sides = []
-    try:
-        for end in (original + h, original - h):
-            outputs = []
-            for entry in entries:
-                setattr(layer, attribute, moved(original, entry, end))
-                outputs.append(layer.forward(x) - y)
-            taken = xp.reshape(xp.abs(end - original), (-1,))[entries.start : entries.stop]
-            outputs = xp.stack(outputs)
-            sides.append(outputs * xp.reshape(h / taken, (-1,) + (1,) * (outputs.ndim - 1)))
-    finally:
-        setattr(layer, attribute, original)
-        layer.forward(x)
-    return xp.stack(sides)
-
-
-def _by_loop(network, name, x, t, h, loss, progress):
-    """Return the loss changes (2, …) of one parameter by two runs of the whole network for every entry."""
-    xp = namespace(x)
-    original = network.params[name]
-    size = math.prod(original.shape)
-    sides = []
-    try:
-        for end in (original + h, original - h):
-            losses = []
-            for entry in range(size):
-                network.params[name] = moved(original, entry, end)
-                losses.append(network.loss(x, t))
-                progress(entry % 2)
-            taken = xp.abs(end - original)
-            sides.append(xp.reshape(xp.stack(losses) - loss, original.shape) * (h / taken))
-    finally:
-        network.params[name] = original
-    return xp.stack(sides)

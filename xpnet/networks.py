@@ -51,7 +51,15 @@ class Parameters(Mapping):
 
     def gradients(self):
         """Return the gradients that the last backward left beside the parameters: dW beside W."""
-        return {name: getattr(layer, f"d{attribute}") for name, (layer, attribute) in self._owners.items()}
+        found = {}
+        for name, (layer, attribute) in self._owners.items():
+            if not hasattr(layer, f"d{attribute}"):
+                raise AttributeError(
+                    f"{type(layer).__name__} names {attribute!r} in its parameters, but its backward left no "
+                    f"d{attribute}: keep the gradient there"
+                )
+            found[name] = getattr(layer, f"d{attribute}")
+        return found
 
 
 class Network:

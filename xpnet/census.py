@@ -1,0 +1,122 @@
+"""What became of each entry of a gradient check: agreement, kinks, the limits of precision, and what failures share."""
+
+from .functions import namespace
+from .report import Entry, ParameterCheck
+
+NOISE = 32  # times the typical difference between two steps, or the round-off of a loss: what to expect of an entry
+
+
+def tolerance_of(array, tolerance):
+    return float(namespace(array).finfo(array.dtype).eps) ** 0.5 if tolerance is None else tolerance
+
+
+def agree(a, n, tolerance):
+    xp = namespace(a, n)
+    return xp.abs(a - n) <= tolerance * xp.maximum(xp.abs(a), xp.abs(n))
+
+
+def census(name, a, first, second, loss, tolerance, worst, samples):
+    """Return the ``ParameterCheck`` of one parameter from its gradient by backpropagation and two sets of changes."""
+    n = first.gradient
+    settled = {"name": name, "shape": n.shape, "how": first.how, "h": first.h}
+    if a.shape != n.shape:
+        return ParameterCheck(**settled, passed=0, kinks=0, imprecise=0, failed=n.size, hint=_shape_hint(a, n))
+    xp = namespace(a)
+    error, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
+    passed = agree(a, n, tolerance_of(first.sides, tolerance))
+    kinks = imprecise = xp.zeros_like(passed)
+    if second is not None:
+        apart = xp.abs(second.gradient - n)
+        noise = _noise(first, apart, loss)
+        kinks = ~passed & _on_kink(a, first, second, noise, tolerance_of(first.sides, tolerance))
+        within = ~passed & ~kinks & (error <= apart + noise)
+        imprecise = within & (apart + noise > 0.01 * size)
+        passed = passed | (within & ~imprecise)
+    failed = ~(passed | kinks | imprecise)
+    relative = error / xp.where(size > 0, size, 1.0)
+
+    def largest(measure, among, count):
+        flat = xp.reshape(xp.where(among, measure, -1.0), (-1,))
+        for entry in xp.argsort(flat, descending=True)[:count]:
+            if flat[entry] >= 0:
+                index = tuple(int(i) for i in position(int(entry), n.shape))
+                yield Entry(index, float(n[index]), float(a[index]), float(relative[index]))
+
+    return ParameterCheck(
+        **settled,
+        passed=int(passed.sum()),
+        kinks=int(kinks.sum()),
+        imprecise=int(imprecise.sum()),
+        failed=int(failed.sum()),
+        largest=next(largest(relative, failed if failed.any() else passed, 1), None),
+        worst=tuple(largest(error, failed, worst)),
+        hint=_hint(a, n, failed, samples),
+    )
+
+
+def position(entry, shape):
+    """Return the index of a flat position."""
+    index = []
+    for length in reversed(shape):
+        entry, i = divmod(entry, length)
+        index.append(i)
+    return tuple(reversed(index))
+
+
+def _noise(first, apart, loss):
+    """Return what round-off may do to an entry: of the loss in a loop, of the changes themselves in propagation."""
+    if first.how != "difference":
+        return NOISE * tolerance_of(first.sides, None) ** 2 * loss / first.h
+    typical = apart[apart > 0]
+    return NOISE * float(namespace(apart).sort(typical)[typical.size // 2]) if typical.size else 0.0
+
+
+def _on_kink(a, first, second, noise, tolerance):
+    """Return where the loss bends within the step, and ``a`` is one of the slopes it may have there."""
+    xp = namespace(a)
+    small, large = sorted((first, second), key=lambda change: change.h)
+    sides = xp.stack([small.sides[0, ...], -small.sides[1, ...]]) / small.h  # the slopes to the right and to the left
+    larger = xp.stack([large.sides[0, ...], -large.sides[1, ...]]) / large.h
+    bend, larger_bend = xp.abs(sides[0, ...] - sides[1, ...]), xp.abs(larger[0, ...] - larger[1, ...])
+    # a smooth function's one-sided slopes part in proportion to the step, and its central slope hardly moves
+    wider = large.h / small.h
+    in_proportion = xp.abs(bend * wider - larger_bend) <= 0.2 * larger_bend + noise * wider
+    smooth = in_proportion & (xp.abs(small.gradient - large.gradient) <= 0.05 * larger_bend + noise)
+    allowed = xp.concat([sides, sides - (larger - sides) / (wider - 1)])  # as measured, and continued to a step of 0
+    slack = noise + tolerance * xp.abs(a)
+    return ~smooth & (xp.min(allowed, axis=0) - slack <= a) & (a <= xp.max(allowed, axis=0) + slack)
+
+
+def _shape_hint(a, n):
+    hint = f"backpropagation has shape {a.shape}"
+    if a.shape == n.shape[::-1]:
+        return f"{hint}: transposed?"
+    if a.shape[a.ndim - n.ndim :] == n.shape:
+        return f"{hint}: a sum over the batch is missing?"
+    return hint
+
+
+def _hint(a, n, failed, samples):
+    """Return what all failures have in common, or nothing."""
+    xp = namespace(a)
+    if not failed.any():
+        return ""
+    if a.ndim == 2 and a.shape[0] == a.shape[1] and agree(a.T, n, 1e-3).all():
+        return "every entry is that of the transposed matrix"
+    if (a[failed] == 0).all():
+        return "backpropagation gives 0 for all of them: forgotten?"
+    if (n[failed] == 0).all():
+        return "the loss does not depend on these entries"
+    usable = failed & (n != 0)
+    ratios = xp.sort(a[usable] / n[usable])
+    ratio = float(ratios[ratios.size // 2])
+    if (xp.abs(ratios - ratio) <= 1e-3 * abs(ratio)).mean() < 0.99:
+        return ""
+    causes = {-1.0: "a sign", samples: "the batch size: a missing 1/N?", 1 / samples: "1/N: divided by N twice?"}
+    causes |= {2.0: "a factor of two", 0.5: "a factor of two"}
+    for value, cause in causes.items():
+        if abs(ratio - value) <= 2e-3 * abs(value) and value != 1:
+            return f"every ratio is {value:.6g}, {cause}"
+    if abs(ratio - 1) <= 1e-3:
+        return "every ratio is nearly 1: the loss is not quite the one that was differentiated, as with log(y + 1e-7)?"
+    return f"every ratio is {ratio:.6g}"

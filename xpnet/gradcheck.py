@@ -1,0 +1,235 @@
+"""Gradient checks that explain themselves: backpropagation against numerical gradients, every entry (book, 5.7.3)."""
+
+import contextlib
+import math
+import sys
+import time
+from functools import partial
+
+from .backend import random_generator, to_numpy
+from .census import NOISE, agree, census, position, tolerance_of
+from .differences import SECOND, Change
+from .functions import namespace, require_floats
+from .gradients import default_step, moved
+from .perturbations import by_loop, loss_with
+from .report import WAYS, GradientCheck
+
+
+def check_gradients(
+    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True
+):
+    """Compare backpropagation with numerical gradients, every entry, and say what was found.
+
+    ``net`` is a network, ours or any object with ``params``, ``loss(x, t)`` and ``gradient(x, t)``; ``x`` (N, D) and
+    ``t`` are a batch. Or it is a single layer: then its gradients with respect to ``x`` and its ``parameters`` are
+    checked, for a random ``dout``, or as an output layer if there is a ``t``.
+
+    An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default the square root of the unit round-off. The
+    others are measured again with a second step: what differs bounds truncation and round-off, and where the loss has a
+    kink within the step, backpropagation may be anything between the one-sided differences. ``audit`` entries drawn
+    with ``seed`` are measured once more by the plain loop through ``loss`` itself. ``h`` and ``method`` are those of
+    ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows a bar on a terminal if the check
+    takes long. Parameters are restored, also when something raises.
+
+    Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. Raises
+    TypeError for integer or complex parameters, and what ``net`` itself raises.
+
+    Source: Deep Learning from Scratch, 5.7.3; the bounds are those of a central difference.
+    """
+    start = time.perf_counter()
+    subject = _Network(net, x, t) if hasattr(net, "params") else _Layer(net, x, t, seed)
+    for name, value in subject.values.items():
+        require_floats(name, value)
+    check = GradientCheck(f"{subject.title}, seed {seed}", problems=subject.problems())
+    if not check.problems:
+        gradients = {name: to_numpy(g) for name, g in subject.gradients().items()}
+        with _bar(progress, sum(math.prod(value.shape) for value in subject.values.values())) as tick:
+            changes = subject.changes(h, method, tick)
+            first = _on_host(changes)
+            doubtful = _doubtful(gradients, first, tolerance)
+            second = _on_host(subject.changes(h, method, tick, second=True)) if doubtful else {}
+        ways = " and ".join(sorted({WAYS[change.how] for change in changes.values()}))
+        steps = sorted({f"2^{math.log2(change.h):.3g}" for change in changes.values()})
+        check.title = f"{subject.title}, {ways}, h = {' and '.join(steps)}, seed {seed}"
+        loss = abs(float(subject.loss()))
+        for name, gradient in gradients.items():
+            verdicts = census(name, gradient, first[name], second.get(name), loss, tolerance, worst, subject.samples)
+            check.parameters.append(verdicts)
+        if audit and any(change.how != "loop" for change in changes.values()):
+            check.audit, problems = _audit(subject, first, check.parameters, loss, audit, seed)
+            check.problems += problems
+        subject.loss()  # the layers remember this batch again, not a moved one
+    check.seconds = time.perf_counter() - start
+    return check
+
+
+class _Network:
+    """A network and a batch, as something that has arrays and a loss."""
+
+    def __init__(self, net, x, t):
+        self.net, self.x, self.t = net, x, t
+        self.values = dict(net.params)
+        self.samples = x.shape[0] if x.ndim > 1 else 1
+        dtype = str(next(iter(self.values.values())).dtype).rpartition(".")[2]
+        self.title = f"{type(net).__name__}, batch {self.samples}, {dtype}"
+
+    def problems(self):
+        layers = getattr(self.net, "layers", None)
+        chain = list(layers.values()) if hasattr(layers, "values") else []
+        return _not_finite({**self.values, "x": self.x}) or _forward_problems(chain, self.x)
+
+    def loss(self):
+        return self.net.loss(self.x, self.t)
+
+    def loss_with(self, name, value):
+        return loss_with(self.net, name, self.x, self.t, value)
+
+    def gradients(self):
+        return self.net.gradient(self.x, self.t)
+
+    def changes(self, h, method, tick, second=False):
+        if hasattr(self.net, "loss_changes"):
+            return self.net.loss_changes(self.x, self.t, h=h, method=method, second=second, progress=tick)
+        return _changes_by_loop(self, h, tick, second)
+
+
+class _Layer:
+    """A single layer, its input and its parameters; the loss is a random weighted sum of its output."""
+
+    def __init__(self, layer, x, t, seed):
+        self.layer, self.more = layer, () if t is None else (t,)
+        self.values = {"x": x, **{name: getattr(layer, name) for name in getattr(layer, "parameters", ())}}
+        self.samples = x.shape[0] if x.ndim > 1 else 1
+        self.title = f"{type(layer).__name__}, x {tuple(x.shape)}, {str(x.dtype).rpartition('.')[2]}"
+        xp = namespace(x)
+        out = layer.forward(x, *self.more)
+        draw = random_generator(seed, "audit").standard_normal(tuple(out.shape))
+        self.dout = xp.asarray(draw, dtype=out.dtype, device=x.device)
+
+    def problems(self):
+        return _not_finite(self.values) or _forward_problems([self.layer], self.values["x"], *self.more)
+
+    def loss(self):
+        return self.loss_with("x", self.values["x"])
+
+    def loss_with(self, name, value):
+        x = value if name == "x" else self.values["x"]
+        if name != "x":
+            setattr(self.layer, name, value)
+        try:
+            return namespace(x).sum(self.dout * self.layer.forward(x, *self.more))
+        finally:
+            if name != "x":
+                setattr(self.layer, name, self.values[name])
+
+    def gradients(self):
+        self.loss()
+        found = {"x": self.layer.backward(self.dout)}
+        return found | {name: getattr(self.layer, f"d{name}") for name in self.values if name != "x"}
+
+    def changes(self, h, method, tick, second=False):
+        return _changes_by_loop(self, h, tick, second)
+
+
+def _changes_by_loop(subject, h, tick, second):
+    changes = {}
+    for name, value in subject.values.items():
+        step = (h or default_step(value.dtype, namespace(value))) * (SECOND["loop"] if second else 1.0)
+        changes[name] = Change(by_loop(partial(subject.loss_with, name), value, step, tick), step, "loop")
+    return changes
+
+
+def _not_finite(arrays):
+    problems = []
+    for name, array in arrays.items():
+        xp = namespace(array)
+        count = int(xp.sum(xp.astype(~xp.isfinite(array), xp.int64)))
+        if count:
+            problems.append(f"NaN or infinite values in {name}: {count} of {math.prod(array.shape)}")
+    return problems
+
+
+def _forward_problems(layers, x, *more):
+    """Return what is wrong with layers whose forward changes its input or answers differently the second time."""
+    xp = namespace(x)
+    for layer in layers:
+        kept = xp.asarray(x, copy=True)
+        once = xp.asarray(layer.forward(x, *more), copy=True)
+        name = type(layer).__name__
+        if not bool(xp.all(x == kept)):
+            return [f"{name}.forward changes its input; a layer must leave x alone"]
+        again = layer.forward(x, *more)
+        if once.shape != again.shape or not bool(xp.all((once == again) | (xp.isnan(once) & xp.isnan(again)))):
+            return [f"{name}.forward answers differently for the same input; a loss that is drawn has no gradient"]
+        x = once
+    return []
+
+
+@contextlib.contextmanager
+def _bar(progress, total):
+    """Show the progress of a check that takes over a second, on a terminal only."""
+    if not (progress and sys.stderr.isatty()):
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="checking gradients", unit=" entries", unit_scale=True, delay=1, leave=False) as bar:
+        yield bar.update
+
+
+def _on_host(changes):
+    return {name: Change(to_numpy(change.sides), change.h, change.how) for name, change in changes.items()}
+
+
+def _doubtful(gradients, changes, tolerance):
+    """Return whether any entry needs a second look."""
+    return any(
+        gradients[name].shape == change.gradient.shape
+        and not agree(gradients[name], change.gradient, tolerance_of(change.sides, tolerance)).all()
+        for name, change in changes.items()
+    )
+
+
+def _audit(subject, changes, parameters, loss, count, seed):
+    """Measure entries again by the plain loop through ``loss`` itself; return a line about it and the problems."""
+    rng = random_generator(seed, "audit")
+    chosen = {(p.name, p.largest.index) for p in parameters if p.largest}
+    names = list(changes)
+    while len(chosen) < min(count, sum(p.checked for p in parameters)):
+        name = names[rng.integers(len(names))]
+        shape = changes[name].gradient.shape
+        chosen.add((name, position(int(rng.integers(math.prod(shape))), shape)))
+    problems, furthest = [], 0.0
+    for name, index in sorted(chosen):
+        value = subject.values[name]
+        h = default_step(value.dtype, namespace(value))
+        noise = NOISE * tolerance_of(changes[name].sides, None) ** 2 * loss / h
+        expected = float(changes[name].gradient[index])
+        measured, bend = _measure(subject, name, index, h, loss)
+        apart = abs(measured - expected)
+        if apart > noise + 1e-3 * abs(expected):
+            wider, wider_bend = _measure(subject, name, index, 2 * h, loss)
+            if apart > noise + 2 * abs(wider - measured) + (bend if abs(wider_bend - 2 * bend) > 0.2 * bend else 0.0):
+                problems.append((name, index, expected, measured))
+        furthest = max(furthest, apart)
+    agree = f"{len(chosen) - len(problems)} of {len(chosen)} entries agree with the plain loop"
+    if problems:
+        name, index, expected, measured = problems[0]
+        problems = [
+            f"the numerical gradient itself is doubtful: at {name} {index} it is {expected:.6e}, but the plain loop "
+            f"through loss finds {measured:.6e}; the difference of a layer behind {name} is wrong"
+        ]
+    return f"{agree}, largest difference {furthest:.0e}", problems
+
+
+def _measure(subject, name, index, h, loss):
+    """Return the central difference at one entry and how far the one-sided ones are apart."""
+    value = namespace(subject.values[name]).asarray(subject.values[name], copy=True)
+    entry = 0
+    for i, length in zip(index, value.shape, strict=True):
+        entry = entry * length + i
+    plus, minus = value + h, value - h
+    up = float(subject.loss_with(name, moved(value, entry, plus)))
+    down = float(subject.loss_with(name, moved(value, entry, minus)))
+    taken = float(plus[index]) - float(minus[index])
+    return (up - down) / taken, abs(up + down - 2 * loss) / h
