@@ -1,4 +1,4 @@
-"""What moving one entry of a parameter does to the loss, the general ways: stacks of changed inputs, and the plain loop."""
+"""What moving one entry of a parameter does to the loss, found in general ways: by stacks and by the plain loop."""
 
 import math
 

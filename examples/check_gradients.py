@@ -1,0 +1,100 @@
+"""Check backpropagation against numerical gradients on real images; plant a mistake and see it caught.
+
+Every entry of every parameter is compared. The exit status is 0 if all agree and 1 if not. Mistakes to plant:
+
+  sign       one weight of W1 has the wrong sign
+  share      one weight of W1 is wrong by 0.05 %
+  mean       the output layer forgets to divide by the batch size
+  mask       the activation's backward lets everything pass
+  bias       the gradient of b1 is forgotten and stays zero
+  sum        the gradient of b2 is that of the first image instead of the sum over the batch
+  transpose  the gradient of W2 is transposed (makes the hidden layer as large as the output, or it would not fit)
+"""
+
+import argparse
+import sys
+
+from xpnet import BackendError, TwoLayerNet, check_gradients, get_backend, load_mnist, train
+
+
+def plant(mistake, network):
+    """Break the backpropagation of ``network`` in a named way."""
+    affine1, activation, affine2 = network.layers.values()
+    output = network.last_layer
+
+    def after_backward(layer, change):
+        right = layer.backward_parameters
+        layer.backward_parameters = lambda dout: (right(dout), change(layer, dout))
+
+    def one_weight(factor):
+        def change(layer, dout):
+            layer.dW[406, 0] *= factor  # 406 is a pixel in the middle of the image
+        return change
+
+    def set_gradient(name, value):
+        return lambda layer, dout: setattr(layer, name, value(layer, dout))
+
+    if mistake == "sign":
+        after_backward(affine1, one_weight(-1))
+    elif mistake == "share":
+        after_backward(affine1, one_weight(1.0005))
+    elif mistake == "mean":
+        right = output.backward
+        output.backward = lambda dout=1.0: right(dout) * output.t.shape[0]
+    elif mistake == "mask":
+        activation.backward = lambda dout: dout
+    elif mistake == "bias":
+        after_backward(affine1, set_gradient("db", lambda layer, dout: 0.0 * layer.db))
+    elif mistake == "sum":
+        after_backward(affine2, set_gradient("db", lambda layer, dout: dout[0, ...]))
+    elif mistake == "transpose":
+        after_backward(affine2, set_gradient("dW", lambda layer, dout: layer.dW.T))
+
+
+MISTAKES = [line.split()[0] for line in __doc__.splitlines() if line.startswith("  ")]
+
+
+def command_line():
+    parser = argparse.ArgumentParser(
+        description=__doc__, usage="%(prog)s [options]", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--plant", choices=MISTAKES, help="break backpropagation in this way")
+    add("--activation", choices=("relu", "sigmoid"), default="relu", help="%(default)s by default")
+    add("--hidden", type=int, default=50, metavar="N", help="hidden units (%(default)s)")
+    add("--batch-size", type=int, default=100, metavar="N", help="images (%(default)s)")
+    add("--trained", type=int, default=0, metavar="N", help="train for N iterations first (%(default)s)")
+    add("--dtype", choices=("float32", "float64"), default="float64", help="%(default)s by default")
+    add("--method", choices=("auto", "difference", "stacked", "loop"), default="auto", help="%(default)s by default")
+    add("--seed", type=int, default=0, metavar="N", help="fixes weights and audit (%(default)s)")
+    add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
+    return parser
+
+
+def main():
+    parser = command_line()
+    options = parser.parse_args()
+    hidden = 10 if options.plant == "transpose" else options.hidden
+    try:
+        backend = get_backend(options.backend)
+        (x_train, t_train), (x_test, t_test) = load_mnist(backend=backend)
+        network = TwoLayerNet(
+            784, hidden, 10,
+            activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
+        )
+        if options.trained:
+            for _ in train(network, x_train, t_train, iterations=options.trained, rng=options.seed):
+                pass
+        if options.plant:
+            plant(options.plant, network)
+        x, t = x_test[: options.batch_size, ...], t_test[: options.batch_size]
+        check = check_gradients(network, x, t, method=options.method, seed=options.seed)
+    except (BackendError, TypeError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    print(f"{backend.describe()}, 784-{hidden}-10 {options.activation}")
+    print(check)
+    return 0 if check else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
