@@ -160,6 +160,27 @@ def case(request):
     return request.param
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out all but the last of the shapes of a test on JAX, unless JAX is asked for by name.
+
+    JAX compiles every operation anew for every shape, which would be most of the suite's time.
+    """
+    if ASKED:
+        return
+    last, repeated = {}, []
+    for item in items:
+        params = getattr(item, "callspec", None) and item.callspec.params
+        if params and getattr(params.get("case"), "backend", "") == "jax":
+            others = [(k, str(v)) for k, v in params.items() if k not in ("case", "shape", "leading", "size", "kind")]
+            key = (item.path, item.originalname, *others)
+            if key in last:
+                repeated.append(last[key])
+            last[key] = item
+    if repeated:
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if item not in set(repeated)]
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240229)

@@ -1,0 +1,291 @@
+"""The shape of the library: who imports whom, which names are public, what their docstrings say, how long files are."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpnet
+
+PACKAGE = Path(xpnet.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCES}
+LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
+
+# what each module of the mathematics may import from the package; each may also use the standard library
+COMPUTES = {
+    "functions": set(),
+    "losses": {"functions"},
+    "layers": {"functions"},
+    "gradients": {"functions"},
+    "perturbations": {"functions", "layers", "gradients"},
+    "differences": {"functions", "layers", "gradients", "perturbations"},
+    "networks": {"functions", "layers", "gradients", "differences", "backend"},
+    "report": set(),
+    "census": {"functions", "report"},
+    "gradcheck": {
+        *("functions", "losses", "layers", "gradients", "perturbations", "differences", "networks"),
+        *("census", "report", "backend"),  # backend for its random numbers and the way to the host
+    },
+}
+ALLOWED = {
+    **COMPUTES,
+    "training": {"backend"},
+    "backend": set(),
+    "datasets": {"datasets.mnist"},
+    "datasets.mnist": {"backend", "functions"},
+}
+WITHOUT_ARRAYS = {"losses", "layers"}  # they find everything in functions, array_api_compat included
+
+PROMISED = [
+    *("sum_squared_error", "mean_squared_error", "cross_entropy_error"),
+    *("identity_function", "step_function", "sigmoid", "relu", "softmax", "log_softmax", "one_hot"),
+    *("numerical_diff", "tangent_line", "numerical_gradient", "gradient_descent"),
+    *("MulLayer", "AddLayer", "Relu", "Sigmoid", "Affine", "SoftmaxWithLoss", "IdentityWithLoss"),
+    *("SimpleNet", "TwoLayerNet", "check_gradients", "load_mnist", "train"),
+]
+
+
+def imports(tree):
+    """Yield (module, level) for every import in ``tree``, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, 0
+        elif isinstance(node, ast.ImportFrom):
+            if node.module is None:
+                for alias in node.names:
+                    yield alias.name, node.level
+            else:
+                yield node.module, node.level
+
+
+def inside_and_outside(name, tree):
+    """Return which modules of the package and which foreign top-level packages ``tree`` imports."""
+    package = name if MODULES[name if name in MODULES else f"{name}.__init__"].name == "__init__.py" else ""
+    package = package or name.rpartition(".")[0]
+    inside, outside = set(), set()
+    for module, level in imports(tree):
+        if level:
+            parts = package.split(".") if package else []
+            inside.add(".".join([*parts[: len(parts) - level + 1], module]))
+        elif module.partition(".")[0] == "xpnet":
+            inside.add(module.partition(".")[2])
+        else:
+            outside.add(module.partition(".")[0])
+    return inside, outside
+
+
+def parse(name):
+    path = MODULES.get(name) or MODULES[f"{name}.__init__"]
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def existing(names):
+    return [name for name in names if name in MODULES or f"{name}.__init__" in MODULES]
+
+
+# ── Imports run downwards ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", existing(ALLOWED))
+def test_a_module_imports_only_what_lies_below_it(name):
+    inside, _ = inside_and_outside(name, parse(name))
+    assert inside <= ALLOWED[name], f"{name} may not import {', '.join(sorted(inside - ALLOWED[name]))}"
+
+
+@pytest.mark.parametrize("name", existing([*COMPUTES, "training"]))
+def test_mathematics_imports_no_array_library(name):
+    _, outside = inside_and_outside(name, parse(name))
+    foreign = outside - sys.stdlib_module_names
+    allowed = set() if name in WITHOUT_ARRAYS else {"array_api_compat"}
+    if name == "gradcheck":
+        allowed.add("tqdm")  # a check may take minutes, and shows a bar then
+    assert foreign <= allowed, f"{name} may not import {', '.join(sorted(foreign - allowed))}"
+
+
+def test_every_module_has_its_place():
+    """A new module needs a row in the table above, or is one of those that nothing below may import."""
+    known = {*ALLOWED, "__init__", "datasets.__init__", "plotting"}
+    assert set(MODULES) <= known, f"give {', '.join(sorted(set(MODULES) - known))} its place in the table"
+
+
+def names_of_libraries(tree):
+    """Yield the libraries that ``tree`` names in a comparison, a match, or a question such as is_cupy_array."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Compare, ast.match_case)):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and part.value in LIBRARIES:
+                    yield part.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "startswith":
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and str(argument.value).partition(":")[0] in LIBRARIES:
+                    yield argument.value
+        elif isinstance(node, ast.alias) and re.match(r"is_(numpy|cupy|torch|jax|array_api_strict)_", node.name):
+            yield node.name
+
+
+# the one place with faster ways for one library, each tested for equality with the general way
+FAST_WAYS = {"differences": {"is_numpy_array"}}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "backend"])
+def test_only_the_backend_module_asks_which_library_it_is(name):
+    assert set(names_of_libraries(parse(name))) <= FAST_WAYS.get(name, set())
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "if backend == 'cupy': pass",
+        "fast = library in ('numpy', 'torch')",
+        "match library:\n    case 'jax': pass",
+        "if backend.name.startswith('cupy:'): pass",
+        "from array_api_compat import is_cupy_array",
+    ],
+)
+def test_a_question_for_the_library_is_found(planted):
+    assert list(names_of_libraries(ast.parse(planted)))
+
+
+@pytest.mark.parametrize(
+    ("name", "planted", "inside", "outside"),
+    [
+        ("layers", "def f():\n    import numpy as np", set(), {"numpy"}),
+        ("layers", "from cupy.linalg import norm", set(), {"cupy"}),
+        ("layers", "from .networks import Network", {"networks"}, set()),
+        ("layers", "from . import networks", {"networks"}, set()),
+        ("layers", "import xpnet.networks", {"networks"}, set()),
+        ("datasets.mnist", "from ..layers import Relu", {"layers"}, set()),
+        ("datasets.mnist", "from .other import x", {"datasets.other"}, set()),
+        ("datasets", "from .mnist import load_mnist", {"datasets.mnist"}, set()),
+    ],
+)
+def test_every_form_of_import_is_seen(name, planted, inside, outside):
+    assert inside_and_outside(name, ast.parse(planted)) == (inside, outside)
+
+
+@pytest.mark.parametrize("asked", [None, "numpy", "cupy", "torch", "jax"])
+def test_importing_the_library_imports_no_array_library(asked):
+    environment = {key: value for key, value in os.environ.items() if key != "XPNET_BACKEND"}
+    environment["PYTHONPATH"] = str(PACKAGE.parent)
+    if asked:
+        environment["XPNET_BACKEND"] = asked
+    code = "import sys, xpnet; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    loaded = set(run.stdout.split())
+    assert "xpnet.networks" in loaded
+    assert not loaded & (LIBRARIES | {"matplotlib", "scipy", "tqdm"})
+
+
+# ── Public names ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_promised_name_is_public(name):
+    assert name in xpnet.__all__
+    assert callable(getattr(xpnet, name))
+
+
+def test_the_list_of_public_names_is_complete_and_true():
+    assert len(set(xpnet.__all__)) == len(xpnet.__all__)
+    for name in xpnet.__all__:
+        assert hasattr(xpnet, name), f"{name} is listed but not there"
+        assert not name.startswith("_")
+    found = {
+        name for name, value in vars(xpnet).items() if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert found == set(xpnet.__all__)
+
+
+# ── Docstrings ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# plumbing and records: nothing in them comes from the book or a paper
+WITHOUT_SOURCE = {"Backend", "BackendError", "to_numpy", "why_unusable", "EpochRecord", "GradientCheck"}
+
+
+def public_callables():
+    """Yield (qualified name, object, class or None) for every public function, class and method."""
+    for name in xpnet.__all__:
+        value = getattr(xpnet, name)
+        yield name, value, None
+        if inspect.isclass(value):
+            for attribute, member in vars(value).items():
+                if isinstance(member, property):
+                    member = member.fget
+                if not attribute.startswith("_") and inspect.isfunction(member):
+                    yield f"{name}.{attribute}", member, value
+
+
+CALLABLES = {name: (value, owner) for name, value, owner in public_callables()}
+
+
+def raised_by(function):
+    """Return the names of the exceptions that ``function`` raises itself, and whether it calls a validator of ours."""
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(function)))
+    names, validates = set(), False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            names.add(ast.unparse(node.exc.func))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            validates |= bool(re.fullmatch(r"_?require_\w+|as_targets|random_generator", node.func.id))
+    return names, validates
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_a_public_callable_has_a_docstring_of_its_own(name):
+    value, _ = CALLABLES[name]
+    text = value.__doc__
+    assert text
+    assert text.strip()
+    assert re.match(r".+[.:…]$", text.strip().splitlines()[0]), "the first line is a sentence"
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLES if name.partition(".")[0] not in WITHOUT_SOURCE])
+def test_a_public_callable_names_its_source(name):
+    value, owner = CALLABLES[name]
+    texts = [value.__doc__ or ""] + ([owner.__doc__ or ""] if owner else [])
+    assert any(re.search(r"^ *Source: \S+", text, re.MULTILINE) for text in texts)
+
+
+silent = pytest.mark.xfail(strict=True, reason="its docstring does not say that a bad rng or backend raises")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=silent) if name == "SimpleNet" else name for name in CALLABLES]
+)
+def test_a_docstring_says_what_raises(name):
+    value, owner = CALLABLES[name]
+    own_code = value
+    if inspect.isclass(value):
+        if "__init__" not in vars(value) or not inspect.isfunction(vars(value)["__init__"]):
+            return
+        own_code = value.__init__
+    try:
+        names, validates = raised_by(own_code)
+    except (OSError, IndentationError):
+        return
+    text = (value.__doc__ or "") + ((owner.__doc__ or "") if owner else "")
+    missing = {error for error in names if not error.startswith("_") and error not in text}
+    assert not missing, f"the docstring does not mention {', '.join(sorted(missing))}"
+    if names or validates:
+        assert re.search(r"\b[Rr]aises\b", text)
+
+
+# ── Size ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+long = pytest.mark.xfail(strict=True, reason="layers has grown past 300 lines")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=long) if name == "layers" else name for name in MODULES])
+def test_a_module_is_short(name):
+    lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
+    assert lines < 300, f"{name} has {lines} lines; which second idea has moved in?"
