@@ -12,7 +12,6 @@ a loss for each, the accuracy on all data after each epoch. benchmark_peers.py i
 
 # ruff: noqa: D102 (benchmark_peers.py describes the methods)
 import argparse
-import inspect
 import json
 import subprocess
 import sys
@@ -27,9 +26,7 @@ from benchmark_report import Report, Run, machine, measure
 import xpnet
 
 LEARNING_RATE = 0.1
-METHODS = ("auto", "difference", "stacked")
-if "method" not in inspect.signature(xpnet.TwoLayerNet.numerical_gradient).parameters:
-    METHODS = ()
+METHODS = ("auto", "difference", "stacked")  # "loop" takes most of a minute: a sample stands for it
 
 
 class Xpnet:
@@ -125,7 +122,7 @@ def prepared(contender, weights):
 
 def training(options, data, report):
     """Measure (a), the book's training, with the accuracies after every epoch."""
-    iterations, batch, hidden = (40, 50, 50) if options.quick else (10_000, 100, 50)
+    batch, hidden, iterations = 50 if options.quick else 100, 50, options.iterations
     runs, weights = {}, start_weights(hidden)
     per_epoch = data["train"][0].shape[0] // batch
     short = min(iterations, per_epoch + iterations % per_epoch)  # both lengths of epoch that will be asked for
@@ -168,8 +165,6 @@ def numerical(options, data, report):
             runs = gradients(options, data, batch, hidden, activation, dtype, entries)
             work = f"numerical gradient 784-{hidden}-10, {activation}, {dtype}, batch {batch}; loops: {entries} entries"
             report.table("b", work, measure(runs, options.repetitions))
-    if not METHODS:
-        return
     sizes = [(10, 3), (20, 3), (10, 6)]
     if not options.quick:
         sizes = [(100, 50), (50, 50), (200, 50), (400, 50), (100, 25), (100, 100), (100, 200)]
@@ -206,7 +201,7 @@ def gradient(net, x, t, method="auto"):
 
 
 def gradients(options, data, batch, hidden, activation, dtype, entries):
-    """Return {name: Run} for the ways to the same numerical gradient. "loop" is what the sample measures."""
+    """Return {name: Run} for the ways to the same numerical gradient."""
     net, x, t = network(options, data, batch, hidden, activation, dtype)
     runs = {f'xpnet, method="{method}"': gradient(net, x, t, method) for method in METHODS}
     if options.backend != "jax":  # whose arrays cannot be written
@@ -216,8 +211,7 @@ def gradients(options, data, batch, hidden, activation, dtype, entries):
     runs["plain loop, the book, float64"] = loop_on_a_sample(
         book.params, lambda: book.loss(*book.data["train"]), entries
     )
-    if hasattr(xpnet, "check_gradients"):
-        runs["xpnet.check_gradients"] = Run(lambda: bool(xpnet.check_gradients(net, x, t)))
+    runs["xpnet.check_gradients"] = Run(lambda: bool(xpnet.check_gradients(net, x, t)))
     return runs
 
 
@@ -302,6 +296,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="a,b,c,d", help="parts to measure, such as a,c")
     parser.add_argument("--repetitions", type=int, help="how often each contender takes its turn; 5, or 1 if quick")
+    parser.add_argument("--iterations", type=int, help="how long (a) trains; 10,000, or 40 if quick")
     parser.add_argument("--backend", help="xpnet's backend; by default XPNET_BACKEND, else numpy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write machine and all repetitions there")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
@@ -310,6 +305,7 @@ def main():
     only = options.only.split(",")
     if unknown := set(only) - set(parts):
         parser.error(f"--only names {', '.join(sorted(unknown))}; the parts are a, b, c and d")
+    options.iterations = options.iterations or (40 if options.quick else 10_000)
     options.repetitions = options.repetitions or (1 if options.quick else 5)
     try:
         options.backend = xpnet.get_backend(options.backend).name
