@@ -33,7 +33,10 @@ class Run(NamedTuple):
 
 
 def measure(runs, repetitions):
-    """Time {name: Run} in turns and return {name: {"seconds": […], "first": seconds, "result": …}}."""
+    """Time {name: Run} in turns; return {name: {"seconds": […], "scale": …, "first": seconds, "result": …}}.
+
+    ``seconds`` holds every repetition, already multiplied by ``scale``; ``first`` is what the warm-up took.
+    """
 
     def timed(name, run, work):
         run.prepare()
@@ -42,18 +45,19 @@ def measure(runs, repetitions):
         seconds = perf_counter() - start
         if seconds > 1:
             print(f"  {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-        return seconds * run.scale, result
+        return seconds, result
 
     rows = {}
     for name, run in runs.items():
         first, result = timed(name, run, run.warm_up or run.work)
         alone = run.warm_up is None and first > LONG
-        rows[name] = {"seconds": [first] if alone else [], "first": first, "result": result}
+        seconds = [first * run.scale] if alone else []
+        rows[name] = {"seconds": seconds, "scale": run.scale, "first": first, "result": result}
     waiting = [name for name, row in rows.items() if not row["seconds"]]
     for _ in range(repetitions):
         for name in waiting:
             seconds, rows[name]["result"] = timed(name, runs[name], runs[name].work)
-            rows[name]["seconds"].append(seconds)
+            rows[name]["seconds"].append(seconds * runs[name].scale)
     return rows
 
 
