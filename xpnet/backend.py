@@ -14,6 +14,9 @@ ENVIRONMENT_VARIABLE = "XPNET_BACKEND"
 NAMES = ("numpy", "cupy", "cupy:N", "torch", "torch:DEVICE", "jax", "array_api_strict", "array_api_strict:DEVICE")
 
 
+INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t; CuPy has no names for them
+
+
 class BackendError(RuntimeError):
     """A backend was asked for that cannot be had; the message says which, why, and what to do."""
 
@@ -63,6 +66,8 @@ def get_backend(name=None):
     """
     if isinstance(name, Backend):
         return name
+    if name is not None and not isinstance(name, str):
+        raise BackendError(f"backend is {name!r}; it must be one of the names {', '.join(NAMES)}")
     if name:
         asked_by, way_out = f"backend={name!r}", "pass backend='numpy'"
     else:
@@ -150,9 +155,9 @@ def _device_name(backend):
 def _import(library, install):
     try:
         return import_module(library)
-    except ModuleNotFoundError as error:
-        raise _UnusableError(f"{library} is not installed", f"run: pip install {install}") from error
     except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == library:
+            raise _UnusableError(f"{library} is not installed", f"run: pip install {install}") from error
         why = f"{library} is installed but cannot be loaded ({error})"
         raise _UnusableError(why, f"reinstall {install}") from error
 
@@ -178,8 +183,8 @@ def _open_cupy(device):
     if device and not (device.isdecimal() and int(device) < count):
         raise _UnusableError(f"there is no GPU {device!r}, the visible ones are 0 to {count - 1}", "name one of them")
     gpu = cupy.cuda.Device(int(device or 0))
-    gpu.use()
     try:  # missing CUDA libraries show only when a kernel is compiled or cuBLAS is loaded
+        gpu.use()
         two = cupy.ones((2, 2), dtype=cupy.float32)
         (two @ two + 1.0).sum().get()
     except Exception as error:
@@ -198,13 +203,13 @@ def _diagnose(runtime, status):
             "CuPy is installed, but this machine has no NVIDIA driver",
             "install the driver (in a container, start it with --gpus all)",
         )
-    if status == runtime.cudaErrorInsufficientDriver:
+    if status == INSUFFICIENT_DRIVER:
         made_for = runtime.runtimeGetVersion() // 1000
         return (
             f"the NVIDIA driver is older than CUDA {made_for}, which this CuPy was built for",
             "update the driver, or install the CuPy wheel of an older CUDA",
         )
-    if status == runtime.cudaErrorNoDevice:
+    if status == NO_DEVICE:
         return (
             f"there is a driver, but no visible GPU (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')!r})",
             "unset CUDA_VISIBLE_DEVICES or list a GPU in it",
@@ -228,7 +233,11 @@ def _open_jax(device):
         raise _UnusableError(f"jax takes no device here, got {device!r}", "use jax, and JAX_PLATFORMS to choose one")
     jax = _import("jax", "jax")
     jax.config.update("jax_enable_x64", True)
-    return import_module("jax.numpy"), jax.devices()[0]
+    try:
+        return import_module("jax.numpy"), jax.devices()[0]
+    except RuntimeError as error:
+        why = f"JAX finds no device ({error})"
+        raise _UnusableError(why, "unset JAX_PLATFORMS or name a platform it has") from error
 
 
 def _open_strict(device):

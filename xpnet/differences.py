@@ -184,7 +184,7 @@ def _affine_by_units(layer, rest, x, h, largest, skip_zeros, progress):
         directions, mixing = mixing[0].W, mixing[1:]
     else:
         directions = xp.eye(units, dtype=x.dtype, device=device(x))
-    series = None if mixing else _series(rest.last_layer, directions, h * xp.max(xp.abs(x)))
+    series = None if mixing else _series(rest.last_layer, directions, xp.max(xp.abs(x)), h)
     width = 1 if series else max([directions.shape[1], *(y.shape[-1] for y in rest.inputs[alone + 1 :])])
 
     samples = _Samples(x, skip_zeros)
@@ -221,21 +221,23 @@ def _of_samples(rows):
     return lambda kept: rows(kept)[..., None, :]
 
 
-def _series(last_layer, directions, reach):
+def _series(last_layer, directions, largest_input, h):
     """Return the coefficients of the output layer's power series along ``directions``, or None if it is not exact.
 
-    ``reach`` bounds the moves |z|. After K terms a share (R·reach)ᴷ/6 of the largest possible change R·reach is left
-    out, R the largest range of a direction: K is chosen so that this stays below the unit round-off.
+    Moves are at most |z| ≤ h·largest_input. After K terms a share (R·z)ᴷ/6 of the largest possible change R·z is left
+    out, R being the largest range of a direction: K is chosen so that this stays below the unit round-off.
     """
     if not hasattr(last_layer, "series"):
         return None
     xp = namespace(directions)
-    bound = reach * xp.max(xp.max(directions, axis=1) - xp.min(directions, axis=1))
+    bound = h * largest_input * xp.max(xp.max(directions, axis=1) - xp.min(directions, axis=1))
     limit = 6 * xp.finfo(directions.dtype).eps
     if is_numpy_array(directions):
         terms = next((k for k in (2, 3, 4) if float(bound) ** k <= limit), None)
         return terms and last_layer.series(directions, terms)
-    # elsewhere a look at the bound would make the device wait: beyond it the gradient is NaN, and a smaller h cures it
+    if h > STEP:
+        return None
+    # to look at the bound would make the device wait; beyond it the gradient becomes NaN, and a smaller h mends that
     first, *others = last_layer.series(directions, 4)
     return [xp.where(bound**4 <= limit, first, xp.nan), *others]
 

@@ -19,13 +19,14 @@ def namespace(*arrays):
 
 
 def require_floats(name, x):
-    """Raise TypeError unless ``x`` is an array of real floating-point numbers."""
+    """Return the namespace of ``x``; raise TypeError unless it is an array of real floating-point numbers."""
     xp = namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise TypeError(
             f"{name} has dtype {x.dtype}, but only real floating-point numbers have a derivative here "
             f"(3 + 0.0001 is stored as 3 in an integer array); convert with xp.astype({name}, xp.float64)"
         )
+    return xp
 
 
 def identity_function(x):
@@ -65,8 +66,7 @@ def sigmoid(x):
     >>> sigmoid(np.asarray([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    require_floats("x", x)
-    xp = namespace(x)
+    xp = require_floats("x", x)
     z = xp.exp(-xp.abs(x))  # at most 1: the exponential of a positive number never appears
     return xp.where(x >= 0, 1.0, z) / (1.0 + z)
 
@@ -96,8 +96,7 @@ def softmax(x):
     >>> softmax(np.asarray([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    require_floats("x", x)
-    xp = namespace(x)
+    xp = require_floats("x", x)
     z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
     return z / xp.sum(z, axis=-1, keepdims=True)
 
@@ -113,8 +112,7 @@ def log_softmax(x):
     >>> log_softmax(np.asarray([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    require_floats("x", x)
-    xp = namespace(x)
+    xp = require_floats("x", x)
     z = x - xp.max(x, axis=-1, keepdims=True)
     return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
 

@@ -98,7 +98,8 @@ def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**2
 def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     """Return the point that ``step_num`` steps x − lr·∇f(x) lead to from ``init_x``, which is left alone.
 
-    With ``return_path=True``, return (point, path): path (step_num + 1, …) begins at ``init_x``. Raises what
+    With ``return_path=True``, return (point, path): path (step_num + 1, …) begins at ``init_x``. Raises ValueError if
+    the points run away to where a step of the numerical gradient vanishes beside them, and what
     ``numerical_gradient`` raises.
 
     Source: Deep Learning from Scratch, 4.4.1.
@@ -111,7 +112,9 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     xp = namespace(init_x)
     x = xp.asarray(init_x, copy=True)
     path = [x]
-    for _ in range(step_num):
+    for step in range(step_num):
+        if bool(xp.any(x + default_step(x.dtype, xp) == x)):
+            raise ValueError(f"the descent diverges: after {step} steps x is {x}; choose lr smaller than {lr}")
         x = x - lr * numerical_gradient(f, xp.asarray(x, copy=True))
         path.append(x)
     return (x, xp.stack(path)) if return_path else x
@@ -156,9 +159,10 @@ def _scalar(value):
     """Return what ``f`` returned if it is one number, on whatever device it lies."""
     if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
         return value
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     raise ValueError(
-        f"f returned {type(value).__name__} of shape {getattr(value, 'shape', None)}; a gradient needs one number "
-        "(sum or average it, or pass stacked=True if f takes a stack of inputs)"
+        f"f returned {type(value).__name__}{shape}; a gradient needs one number (sum or average it, or pass "
+        "stacked=True if f takes a stack of inputs)"
     )
 
 
@@ -206,10 +210,11 @@ def _gradient_stacked(f, x, h, points, memory):
         here = (each % size)[:, None] == entries
         plus, minus = xp.where(here, base + h, base), xp.where(here, base - h, base)
         values = f(xp.reshape(xp.concat([plus, minus]), (-1, *shape)))
-        if getattr(values, "shape", None) != (2 * each.shape[0],):
+        returned = tuple(getattr(values, "shape", ()))
+        if returned != (2 * each.shape[0],):
             raise ValueError(
-                f"f returned shape {getattr(values, 'shape', None)} for a stack of {2 * each.shape[0]} inputs; it "
-                "must return one value for each"
+                f"f returned shape {returned} for a stack of {2 * each.shape[0]} inputs; it must return one value for "
+                "each"
             )
         step = xp.sum(plus - minus, axis=-1)
         if bool(xp.any(step == 0)):

@@ -19,7 +19,7 @@ that sample alone; ``difference`` then takes ``at``, a function that brings an a
 and units that dx is about. ``elementwise`` says that each entry depends on one entry alone, and moves no further.
 """
 
-from .functions import as_targets, log_softmax, namespace, sigmoid, softmax
+from .functions import as_targets, namespace, sigmoid, softmax
 
 
 def everywhere(kept):
@@ -194,8 +194,8 @@ class SoftmaxWithLoss:
     """Softmax and cross entropy of scores ``x`` (…, N, C) or (C,): −Σ t·log softmax(x), averaged over N.
 
     Targets are integer labels (…, N), or one-hot or soft weights (…, N, C) that need not sum to one. It works
-    through the logarithm of softmax, so no 1e-7 bends the loss. ``loss`` keeps the last loss, ``t`` the targets
-    as weights.
+    through the logarithm of softmax, so no 1e-7 bends the loss. ``y`` keeps the probabilities, ``t`` the targets as
+    weights, ``loss`` the loss.
 
     Source: Deep Learning from Scratch, 5.6.3; exact for any weights: ∂L/∂x = (softmax(x)·Σt − t)/N.
     """
@@ -209,20 +209,17 @@ class SoftmaxWithLoss:
         """
         xp = namespace(x, t)
         self.t = as_targets(t, x)
-        self.log_y = log_softmax(x)
-        losses = -xp.sum(self.t * self.log_y, axis=-1)
-        self.loss = losses if x.ndim == 1 else xp.mean(losses, axis=-1)
+        z = x - xp.max(x, axis=-1, keepdims=True)
+        y = xp.exp(z)
+        total = xp.sum(y, axis=-1, keepdims=True)
+        self.y = y / total
+        losses = xp.sum(self.t * (xp.log(total) - z), axis=-1)  # −log softmax(x) = log Σ exp(z) − z
+        self.loss = xp.mean(losses, axis=-1) if losses.ndim else losses
         return self.loss
-
-    @property
-    def y(self):
-        """The probabilities of the last forward, of shape (…, C)."""
-        return namespace(self.log_y).exp(self.log_y)
 
     def backward(self, dout=1.0):
         """Return dx of shape (…, C), for ``dout`` a number or an array of the loss's shape."""
-        xp = namespace(self.log_y)
-        dx = self.y * xp.sum(self.t, axis=-1, keepdims=True) - self.t
+        dx = self.y * namespace(self.y).sum(self.t, axis=-1, keepdims=True) - self.t
         return dx * _spread(dout, dx)
 
     def difference(self, dx, at=everywhere):
@@ -230,14 +227,14 @@ class SoftmaxWithLoss:
         xp = namespace(dx)
         y, t = at(self.y), at(self.t)
         grown = xp.log1p(xp.sum(y * xp.expm1(dx), axis=-1))
-        return (xp.sum(t, axis=-1) * grown - xp.sum(t * dx, axis=-1)) / _samples(self.log_y)
+        return (xp.sum(t, axis=-1) * grown - xp.sum(t * dx, axis=-1)) / _samples(self.y)
 
     def series(self, directions, terms):
         """Return c₁ … c_terms (N, J): scores moved by z along direction j (J, C) change the loss by Σₖ cₖ·zᵏ.
 
-        That is each sample's part. It is the logarithm of the mean of exp(z·w) under the probabilities, whose power
-        series has the cumulants of w over k! as coefficients, minus z·Σ t·w. With w in a range of width R, what is
-        left out after K = 2, 3 or 4 terms is at most (R·z)ᴷ/6 of the first-order change; see ``series_terms``.
+        That is each sample's part: the logarithm of the mean of exp(z·w) under the probabilities, whose power series
+        has the cumulants of w over k! as coefficients, minus z·Σ t·w. With w in a range of width R, what is left out
+        after K = 2, 3 or 4 terms is at most (R·z)ᴷ/6 of R·z.
         """
         xp = namespace(directions)
         total = xp.sum(self.t, axis=-1, keepdims=True)
@@ -249,7 +246,7 @@ class SoftmaxWithLoss:
         if terms == 4:
             fourth = m[3] - 4 * m[0] * m[2] - 3 * m[1] ** 2 + 12 * m[0] ** 2 * m[1] - 6 * m[0] ** 4
             cumulants.append(total * fourth / 24)
-        return [c / _samples(self.log_y) for c in cumulants]
+        return [c / _samples(self.y) for c in cumulants]
 
 
 class IdentityWithLoss:
@@ -257,7 +254,7 @@ class IdentityWithLoss:
 
     ``t`` holds real targets in the shape of ``x``, or integer labels (…, N), which become one-hot.
 
-    Source: Deep Learning from Scratch, 4.2.1 and appendix A (identity and squared error as an output layer).
+    Source: Deep Learning from Scratch, 4.2.1 and appendix A.
     """
 
     samplewise = True
@@ -271,7 +268,7 @@ class IdentityWithLoss:
         self.t = as_targets(t, x)
         self.y = x
         losses = 0.5 * xp.sum((x - self.t) ** 2, axis=-1)
-        self.loss = losses if x.ndim == 1 else xp.mean(losses, axis=-1)
+        self.loss = xp.mean(losses, axis=-1) if losses.ndim else losses
         return self.loss
 
     def backward(self, dout=1.0):
@@ -285,10 +282,7 @@ class IdentityWithLoss:
         return namespace(dx).sum(dx * (error + 0.5 * dx), axis=-1) / _samples(self.y)
 
     def series(self, directions, terms):
-        """Return c₁, c₂ (N, J): outputs moved by z along direction j (J, C) change the loss by c₁·z + c₂·z², exactly.
-
-        That is each sample's part; ``terms`` is not needed.
-        """
+        """Return c₁, c₂ (N, J): outputs moved by z along direction j (J, C) change the loss by c₁·z + c₂·z²."""
         squares = 0.5 * namespace(directions).sum(directions**2, axis=-1)
         first = (self.y - self.t) @ directions.T
         return [first / _samples(self.y), (first * 0.0 + squares) / _samples(self.y)]

@@ -4,10 +4,10 @@ from .functions import as_targets, namespace, require_floats
 
 
 def _half_squares(y, t):
+    xp = namespace(y, t)
     require_floats("y", y)
     if tuple(y.shape) != tuple(t.shape):
         raise ValueError(f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal")
-    xp = namespace(y, t)
     t = t if t.dtype == y.dtype else xp.astype(t, y.dtype)
     return 0.5 * xp.sum((y - t) ** 2, axis=(-2, -1) if y.ndim >= 2 else -1)
 

@@ -189,7 +189,7 @@ class SimpleNet(Network):
     """Chapter 4's smallest network: scores x @ W of one weight ``W`` (2, 3), softmax and cross entropy.
 
     ``W`` is drawn from a standard normal distribution unless given. ``rng``, ``dtype`` and ``backend`` are as in
-    ``TwoLayerNet``.
+    ``TwoLayerNet``. Raises BackendError if the backend cannot be used, ValueError for an unknown dtype.
 
     Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
     """

@@ -1,5 +1,6 @@
 """Mini-batch gradient descent: batches, updates and a report for every epoch (book, 4.5.2 and 5.7.4)."""
 
+from numbers import Integral
 from typing import NamedTuple
 
 from array_api_compat import array_namespace, device
@@ -30,8 +31,10 @@ def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, re
         raise ValueError(f"give epochs or iterations, one of them; got epochs={epochs} and iterations={iterations}")
     counts = {"size": size, "batch_size": batch_size, "epochs": epochs, "iterations": iterations}
     for name, count in counts.items():
-        if count is not None and (count != int(count) or count < 1):
-            raise ValueError(f"{name} is {count}; it must be a whole number of at least 1")
+        if count is None and name in ("epochs", "iterations"):
+            continue
+        if not isinstance(count, Integral) or count < 1:
+            raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
     starts = range(0, size, batch_size)
     left = epochs * len(starts) if iterations is None else iterations
     while left > 0:
