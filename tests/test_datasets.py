@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,11 +49,11 @@ def folder(tmp_path):
 class TestShippedFiles:
     @pytest.mark.parametrize("name", FILES)
     def test_uncompressed_file_is_the_published_one(self, name):
-        with gzip.open(FOLDER / f"{name}.gz") as file:
+        with gzip.open(Path(FOLDER) / f"{name}.gz") as file:
             assert hashlib.sha256(file.read()).hexdigest() == SHA256[name]
 
     def test_licence_is_named_beside_them(self):
-        text = (FOLDER / "ATTRIBUTION.md").read_text(encoding="utf-8")
+        text = (Path(FOLDER) / "ATTRIBUTION.md").read_text(encoding="utf-8")
         for word in ("LeCun", "Cortes", "Burges", "Attribution-ShareAlike 3.0"):
             assert word in text
 
@@ -73,7 +74,7 @@ class TestShippedFiles:
         assert hashlib.sha256(x_train.tobytes()).digest() == hashlib.sha256(self.bytes_of(TRAIN_IMAGES)).digest()
 
     def bytes_of(self, name):
-        with gzip.open(FOLDER / f"{name}.gz") as file:
+        with gzip.open(Path(FOLDER) / f"{name}.gz") as file:
             return file.read()[16:]
 
     def test_one_hot_labels_are_ten_floats_with_a_one_at_the_label(self):

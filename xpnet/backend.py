@@ -4,10 +4,8 @@ A backend is asked for by name: an argument, else the environment variable ``XPN
 serves whoever *creates* arrays (networks, data sets, scripts). Computing takes library and device from the arrays.
 """
 
-import difflib
 import os
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 ENVIRONMENT_VARIABLE = "XPNET_BACKEND"
@@ -76,7 +74,9 @@ def get_backend(name=None):
     library, _, device = name.partition(":")
     try:
         if library not in _OPEN:
-            close = difflib.get_close_matches(library, _OPEN, n=1)
+            from difflib import get_close_matches
+
+            close = get_close_matches(library, _OPEN, n=1)
             guess = f" (did you mean {close[0]}?)" if close else ""
             raise _UnusableError(f"there is no backend of that name{guess}", f"choose one of {', '.join(NAMES)}")
         xp, device = _OPEN[library](device)
@@ -139,9 +139,11 @@ class _UnusableError(Exception):
 
 
 def _version(package):
+    from importlib import metadata  # takes longer to import than all of xpnet
+
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

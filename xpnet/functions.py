@@ -3,13 +3,21 @@
 from array_api_compat import array_namespace, device
 
 
+_namespaces = {}
+
+
 def namespace(*arrays):
     """Return the array namespace that all ``arrays`` share.
 
     Raises TypeError for anything that is not an array, and for arrays of two libraries.
     """
+    types = tuple(map(type, arrays))
+    found = _namespaces.get(types)  # a look-up from scratch costs as much as a small array operation
+    if found is not None:
+        return found
     try:
-        return array_namespace(*arrays)
+        found = _namespaces[types] = array_namespace(*arrays)
+        return found
     except TypeError as error:
         came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
         raise TypeError(

@@ -3,13 +3,12 @@
 A layer answers three questions about its last ``forward(x)``:
 
 ``forward(x)``      What is the output?
-``backward(dout)``  What is the derivative of the loss with respect to the input, if ``dout`` is that with
-                    respect to the output? A layer with parameters keeps theirs: ``dW`` beside ``W``.
-``difference(dx)``  By exactly how much does the output change if the input changes by the finite amount dx?
-                    Never a derivative: a check of ``backward`` against it stays a check. (Optional.)
+``backward(dout)``  What is the derivative of the loss with respect to the input, if ``dout`` is that with respect to
+                    the output? A layer with parameters keeps theirs: ``dW`` beside ``W``.
+``difference(dx)``  By exactly how much does the output change if the input changes by the finite amount dx? Optional,
+                    and never a derivative: a check of ``backward`` against it stays a check.
 
-``parameters`` names the attributes that are learned. A layer of your own needs ``forward`` and ``backward``,
-and ``parameters = ("W", …)`` if it learns; it subclasses nothing.
+A layer of your own needs ``forward`` and ``backward``, and ``parameters = ("W", …)`` if it learns; no base class.
 
 Arrays have shape (…, N, D): N samples of D features, any further leading axes pass. An output layer's
 ``forward(x, t)`` returns the loss, and its ``difference(dx)`` each sample's part (…, N) in the change of the loss.
@@ -23,7 +22,7 @@ from .functions import as_targets, namespace, sigmoid, softmax
 
 
 def everywhere(kept):
-    """Return what ``forward`` kept as it is: for changes of all samples and units."""
+    """Return what ``forward`` kept as it is, for changes of all samples and units."""
     return kept
 
 
@@ -151,7 +150,7 @@ class Affine:
         return dout @ self.W.T
 
     def backward_parameters(self, dout):
-        """Keep dW and db only: nobody needs the gradient with respect to the data."""
+        """Keep dW and db only, for a first layer: nobody needs the gradient with respect to the data."""
         xp = namespace(dout)
         rows = xp.reshape(dout, (-1, dout.shape[-1]))
         self.dW = xp.reshape(self.x, (-1, self.x.shape[-1])).T @ rows
@@ -213,8 +212,7 @@ class SoftmaxWithLoss:
         y = xp.exp(z)
         total = xp.sum(y, axis=-1, keepdims=True)
         self.y = y / total
-        losses = xp.sum(self.t * (xp.log(total) - z), axis=-1)  # −log softmax(x) = log Σ exp(z) − z
-        self.loss = xp.mean(losses, axis=-1) if losses.ndim else losses
+        self.loss = _average(self.t * (xp.log(total) - z))  # −log softmax(x) = log Σ exp(z) − z
         return self.loss
 
     def backward(self, dout=1.0):
@@ -264,11 +262,8 @@ class IdentityWithLoss:
 
         Raises ValueError or TypeError if the targets do not fit; a label outside [0, C) gives NaN.
         """
-        xp = namespace(x, t)
-        self.t = as_targets(t, x)
-        self.y = x
-        losses = 0.5 * xp.sum((x - self.t) ** 2, axis=-1)
-        self.loss = xp.mean(losses, axis=-1) if losses.ndim else losses
+        self.y, self.t = x, as_targets(t, x)
+        self.loss = _average(0.5 * (x - self.t) ** 2)
         return self.loss
 
     def backward(self, dout=1.0):
@@ -291,6 +286,11 @@ class IdentityWithLoss:
 def _samples(x):
     """Return N of outputs (…, N, C), 1 for one sample (C,)."""
     return x.shape[-2] if x.ndim > 1 else 1
+
+
+def _average(parts):
+    """Sum the parts of a loss (…, N, C) and average over N."""
+    return namespace(parts).sum(parts, axis=(-2, -1) if parts.ndim > 1 else -1) / _samples(parts)
 
 
 def _spread(dout, dx):

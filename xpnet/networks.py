@@ -121,7 +121,7 @@ class Network:
         """
         return self.last_layer.forward(self.predict(x), t)
 
-    def accuracy(self, x, t, *, chunk=1000):
+    def accuracy(self, x, t, *, chunk=2000):
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
         ``t`` holds labels (N,), or one-hot or soft weights (N, C), of which the largest counts. Works through

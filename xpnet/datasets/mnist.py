@@ -1,14 +1,12 @@
 """MNIST from the four IDX files inside the package, or from a folder of files in the same layout."""
 
-import gzip
 import math
-import zlib
-from pathlib import Path
+import os
 
 from ..backend import get_backend
 from ..functions import one_hot
 
-FOLDER = Path(__file__).parent / "mnist_data"
+FOLDER = os.path.join(os.path.dirname(__file__), "mnist_data")
 IMAGES, LABELS = 0x803, 0x801  # magic numbers: unsigned bytes in three dimensions, in one
 
 
@@ -29,9 +27,11 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
     >>> x_train.shape, t_train[:5], x_test.shape
     ((60000, 784), array([5, 0, 4, 1, 9]), (10000, 784))
     """
+    from pathlib import Path  # here, because importing it would take a third of the time that xpnet takes
+
     backend = get_backend(backend)
     xp = backend.xp
-    folder = FOLDER if folder is None else Path(folder)
+    folder = Path(FOLDER if folder is None else folder)
     labels = {which: read_idx(_find(folder, which, "labels"), LABELS) for which in ("train", "test")}
     classes = int(labels["train"].max()) + 1
     if labels["test"].max() >= classes:
@@ -63,6 +63,10 @@ def read_idx(path, magic):
 
     Source: the IDX file format, as described on the MNIST page of Y. LeCun.
     """
+    import gzip
+    import zlib
+    from pathlib import Path
+
     import numpy as np
 
     path = Path(path)
