@@ -7,8 +7,13 @@ NOISE = 32  # times the typical difference between two steps, or the round-off o
 
 
 def tolerance_of(array, tolerance):
-    """Return ``tolerance``, by default the square root of the unit round-off of the dtype."""
-    return float(namespace(array).finfo(array.dtype).eps) ** 0.5 if tolerance is None else tolerance
+    """Return ``tolerance``, by default the square root of the unit round-off of the dtype, and at least 1e-6."""
+    return max(round_off(array) ** 0.5, 1e-6) if tolerance is None else tolerance
+
+
+def round_off(array):
+    """Return the distance from 1 to the next number in the dtype of ``array``."""
+    return float(namespace(array).finfo(array.dtype).eps)
 
 
 def agree(a, n, tolerance):
@@ -38,11 +43,14 @@ def census(name, a, first, second, loss, tolerance, worst, samples):
     relative = error / xp.where(size > 0, size, 1.0)
 
     def largest(measure, among, count):
-        flat = xp.reshape(xp.where(among, measure, -1.0), (-1,))
-        for entry in xp.argsort(flat, descending=True)[:count]:
-            if flat[entry] >= 0:
-                index = tuple(int(i) for i in position(int(entry), n.shape))
-                yield Entry(index, float(n[index]), float(a[index]), float(relative[index]))
+        left = xp.reshape(xp.where(among, measure, -1.0), (-1,))
+        for _ in range(count):
+            entry = int(xp.argmax(left))
+            if left[entry] < 0:
+                return
+            left[entry] = -1.0
+            index = position(entry, n.shape)
+            yield Entry(index, float(n[index]), float(a[index]), float(relative[index]))
 
     return ParameterCheck(
         **settled,
@@ -68,7 +76,7 @@ def position(entry, shape):
 def _noise(first, apart, loss):
     """Return what round-off may do to an entry: of the loss in a loop, of the changes themselves in propagation."""
     if first.how != "difference":
-        return NOISE * tolerance_of(first.sides, None) ** 2 * loss / first.h
+        return NOISE * round_off(first.sides) * loss / first.h
     typical = apart[apart > 0]
     return NOISE * float(namespace(apart).sort(typical)[typical.size // 2]) if typical.size else 0.0
 

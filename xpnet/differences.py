@@ -18,7 +18,7 @@ from .perturbations import by_loop, by_stacks, loss_with
 
 METHODS = ("auto", "difference", "stacked", "loop")
 SECOND = {"difference": 2.0**-10, "stacked": 2.0, "loop": 2.0}  # times h: the step a check takes a second look with
-STEP = 2.0**-17  # about 8e-6: truncation h²·f‴/6 is near round-off, and fifteen times fewer kinks are met than at 1e-4
+STEP = 2.0**-20  # about 1e-6: truncation h²·f‴/6 is near round-off, and kinks are met a hundredth as often as at 1e-4
 CACHE = 2**22  # bytes of all temporary arrays together on the host, where the processor's cache decides: 4 MiB
 DEVICE = 2**28  # and elsewhere, where long kernels do: 256 MiB
 TEMPORARIES = 16  # arrays of the size of a chunk that are alive at once
@@ -51,7 +51,7 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
     - "loop": the whole network runs twice for every entry;
     - "auto": the first of these that the layers behind the parameter allow.
 
-    ``h`` is by default 2⁻¹⁷ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
+    ``h`` is by default 2⁻²⁰ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
     takes another step instead, smaller where that costs no precision, twice as large where it does. ``memory``
     bounds the temporary arrays, in bytes. ``skip_zeros`` says whether zero inputs are left out; None does so on the
     host where it pays, elsewhere finding them would make the device wait. ``progress(n)`` is called when n more entries

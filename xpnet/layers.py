@@ -83,10 +83,9 @@ class Relu:
         return namespace(dout).where(self.x <= 0, 0.0, dout)
 
     def difference(self, dx, at=everywhere):
-        """Return max(x + dx, 0) − max(x, 0) without subtracting nearly equal numbers."""
+        """Return max(x + dx, 0) − max(x, 0) = max(dx + min(x, 0), −max(x, 0)), which subtracts no near numbers."""
         xp = namespace(dx)
-        x = at(self.x)
-        return xp.where(x > 0, xp.maximum(dx, -x), xp.maximum(x + dx, 0))
+        return xp.maximum(dx + at(xp.minimum(self.x, 0)), at(-xp.maximum(self.x, 0)))
 
 
 class Sigmoid:
