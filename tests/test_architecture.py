@@ -36,6 +36,7 @@ COMPUTES = {
 ALLOWED = {
     **COMPUTES,
     "training": {"backend"},
+    "saving": {"backend", "functions", "training", "__version__"},
     "backend": set(),
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
@@ -48,6 +49,7 @@ PROMISED = [
     *("numerical_diff", "tangent_line", "numerical_gradient", "gradient_descent"),
     *("MulLayer", "AddLayer", "Relu", "Sigmoid", "Affine", "SoftmaxWithLoss", "IdentityWithLoss"),
     *("SimpleNet", "TwoLayerNet", "check_gradients", "load_mnist", "train"),
+    *("save_parameters", "load_parameters", "save_training", "load_training"),
 ]
 
 
@@ -208,7 +210,9 @@ def test_the_list_of_public_names_is_complete_and_true():
 # ── Docstrings ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # plumbing and records: nothing in them comes from the book or a paper
-WITHOUT_SOURCE = {"Backend", "BackendError", "to_numpy", "why_unusable", "EpochRecord", "GradientCheck"}
+WITHOUT_SOURCE = {"Backend", "BackendError", "to_numpy", "why_unusable", "EpochRecord", "GradientCheck"} | {
+    *("save_parameters", "load_parameters", "save_training", "load_training", "TrainingState", "TrainingError"),
+}
 
 
 def public_callables():

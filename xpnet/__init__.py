@@ -18,7 +18,8 @@ from .layers import (
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
 from .networks import Network, SimpleNet, TwoLayerNet
 from .report import GradientCheck
-from .training import EpochRecord, train
+from .saving import TrainingState, load_parameters, load_training, save_parameters, save_training
+from .training import EpochRecord, TrainingError, train
 
 __all__ = [
     "AddLayer",
@@ -34,6 +35,8 @@ __all__ = [
     "identity_function",
     "IdentityWithLoss",
     "load_mnist",
+    "load_parameters",
+    "load_training",
     "log_softmax",
     "mean_squared_error",
     "MulLayer",
@@ -43,6 +46,8 @@ __all__ = [
     "one_hot",
     "Relu",
     "relu",
+    "save_parameters",
+    "save_training",
     "sigmoid",
     "Sigmoid",
     "SimpleNet",
@@ -54,6 +59,8 @@ __all__ = [
     "tangent_line",
     "to_numpy",
     "train",
+    "TrainingError",
+    "TrainingState",
     "TwoLayerNet",
     "why_unusable",
 ]

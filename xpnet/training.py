@@ -3,13 +3,30 @@
 from numbers import Integral
 from typing import NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_writeable_array
 
 from .backend import random_generator, to_numpy
 
+LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
+
+class TrainingError(ArithmeticError):
+    """A training that went wrong: the loss or a parameter became NaN or infinite. The message names the likely cause.
+
+    ``epoch`` and ``iteration`` say when; ``parameters`` are the last good ones, those from before that epoch, which
+    the network holds again.
+    """
+
+    def __init__(self, message, epoch, iteration, parameters):
+        super().__init__(message)
+        self.epoch, self.iteration, self.parameters = epoch, iteration, parameters
+
 
 class EpochRecord(NamedTuple):
-    """What an epoch reached: numbers on the host, with ``losses`` one per iteration as a NumPy array."""
+    """What an epoch reached: numbers on the host, with ``losses`` one per iteration as a NumPy array.
+
+    ``rng_state`` is the state of the random numbers from which the batches of this epoch were drawn; with it, ``train``
+    can go on behind this record.
+    """
 
     epoch: int
     iteration: int
@@ -17,15 +34,16 @@ class EpochRecord(NamedTuple):
     train_accuracy: float
     test_accuracy: float | None
     losses: object
+    rng_state: dict | None = None
 
 
-def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, replacement=False):
+def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, replacement=False, first=1):
     """Yield, for every epoch, a list of index arrays (batch,) into ``size`` samples, drawn on the host.
 
     An epoch uses every sample once, in an order drawn anew, and its last batch may be short. With
     ``replacement=True`` each batch is drawn from all samples, as in the book. ``epochs`` or ``iterations`` says where
-    to stop; the last epoch of ``iterations`` may be cut. Raises ValueError unless exactly one of the two is given
-    and all counts are positive.
+    to stop; the last epoch of ``iterations`` may be cut. ``first`` is the number of the epoch to begin with. Raises
+    ValueError unless exactly one of the two is given and all counts are positive.
     """
     if (epochs is None) == (iterations is None):
         raise ValueError(f"give epochs or iterations, one of them; got epochs={epochs} and iterations={iterations}")
@@ -36,7 +54,7 @@ def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, re
         if not isinstance(count, Integral) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
     starts = range(0, size, batch_size)
-    left = epochs * len(starts) if iterations is None else iterations
+    left = (epochs * len(starts) if iterations is None else iterations) - (first - 1) * len(starts)
     while left > 0:
         if replacement:
             order = rng.integers(size, size=len(starts) * batch_size)
@@ -62,6 +80,7 @@ def train(
     gradient="backpropagation",
     rng=0,
     on_iteration=None,
+    resume=None,
 ):
     """Train ``network`` in place by gradient descent on mini-batches, and yield an ``EpochRecord`` after each epoch.
 
@@ -72,8 +91,13 @@ def train(
     same seed gives the same batches on every backend. ``on_iteration``, if given, is called without arguments
     after each update. Nothing waits for the device within an epoch.
 
+    ``resume`` is the last record of a run that stopped, with ``network`` as it was then (see ``xpnet.load_training``):
+    with the same data and settings, the run goes on as if it had not stopped, on NumPy bit for bit. ``epochs`` and
+    ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
+
     Nothing happens until the generator is read. Raises ValueError for counts that are not positive, a learning
-    rate that is not a positive number, or data whose lengths differ.
+    rate that is not a positive number, data whose lengths differ, or a ``resume`` that does not fit; TrainingError
+    after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
@@ -90,11 +114,21 @@ def train(
     xp, where = array_namespace(x_train, t_train), device(x_train)
     learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
     rng = random_generator(rng, "batches")
-    iteration = 0
+    first, iteration = 1, 0
+    if resume is not None:
+        _rewind(rng, resume, x_train.shape[0], batch_size)
+        first, iteration = resume.epoch, resume.iteration
     plan = epochs_of_batches(
-        x_train.shape[0], batch_size, rng, epochs=epochs, iterations=iterations, replacement=replacement
+        x_train.shape[0], batch_size, rng, epochs=epochs, iterations=iterations, replacement=replacement, first=first
     )
-    for epoch, batches in enumerate(plan, start=1):
+    rng_state = rng.bit_generator.state
+    for epoch, batches in enumerate(plan, start=first):
+        earlier = resume.losses if resume is not None and epoch == first else ()
+        batches = batches[len(earlier) :]
+        if not batches:
+            rng_state = rng.bit_generator.state
+            continue
+        good = {name: xp.asarray(value, copy=True) for name, value in network.params.items()}
         order = xp.concat([xp.asarray(batch, device=where) for batch in batches])
         losses, start = [], 0
         for batch in batches:
@@ -110,8 +144,19 @@ def train(
             losses.append(loss)
             if on_iteration is not None:
                 on_iteration()
-        iteration += len(batches)
         losses = to_numpy(xp.stack(losses))
+        sound = to_numpy(xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()]))
+        finite = abs(losses) < float("inf")  # false for NaN too
+        if not (finite.all() and sound.all()):
+            _put_back(network, good)
+            bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
+            what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
+            why = _likely_cause(network, x_train, t_train, learning_rate)
+            message = f"in epoch {epoch}, iteration {bad}, {what}: {why}. The network is as it was before this epoch"
+            raise TrainingError(message, epoch, bad, good)
+        if len(earlier):
+            losses = array_namespace(losses).concat([earlier, losses])
+        iteration += len(batches)
         yield EpochRecord(
             epoch,
             iteration,
@@ -119,4 +164,54 @@ def train(
             float(network.accuracy(x_train, t_train)),
             None if x_test is None else float(network.accuracy(x_test, t_test)),
             losses,
+            rng_state,
         )
+        rng_state = rng.bit_generator.state
+
+
+def _rewind(rng, resume, size, batch_size):
+    """Bring ``rng`` to where the epoch of the record ``resume`` was drawn; refuse a record of another kind of run."""
+    count = len(resume.losses)
+    per_epoch = -(-size // batch_size)
+    if not 0 < count <= per_epoch or (resume.epoch - 1) * per_epoch + count != resume.iteration:
+        raise ValueError(
+            f"resume is at epoch {resume.epoch}, iteration {resume.iteration}, which {size} samples in batches of "
+            f"{batch_size} never reach; go on with the data and the batch_size that the run began with"
+        )
+    kind, state = type(rng.bit_generator).__name__, resume.rng_state
+    if state is None or state["bit_generator"] != kind:
+        drawn_by = "no state of random numbers" if state is None else f"the state of {state['bit_generator']}"
+        raise ValueError(f"resume carries {drawn_by}, but rng is {kind}; pass the kind of rng that the run began with")
+    rng.bit_generator.state = state
+
+
+def _put_back(network, parameters):
+    """Write into the arrays where that is possible: a network of another make may hold them in two places."""
+    for name, value in parameters.items():
+        if is_writeable_array(network.params[name]):
+            network.params[name][...] = value
+        else:
+            network.params[name] = value
+
+
+def _likely_cause(network, x, t, learning_rate):
+    """Return in words why a training went wrong: now is the time to look at the values."""
+    xp = array_namespace(x, t)
+    for name, value in network.params.items():
+        if not bool(xp.all(xp.isfinite(value))):
+            return f"parameter {name} held NaN or infinite values before this epoch"
+    for name, array in (("x_train", x), ("t_train", t)):
+        wrong = 0 if xp.isdtype(array.dtype, "integral") else int(xp.count_nonzero(~xp.isfinite(array)))
+        if wrong:
+            return f"{name} holds {wrong} NaN or infinite values; take those samples out"
+    if t.ndim == 1:
+        classes, lowest, highest = network.predict(x[:1, ...]).shape[-1], int(xp.min(t)), int(xp.max(t))
+        if lowest < 0 or highest >= classes:
+            return (
+                f"t_train has labels from {lowest} to {highest}, but the network has {classes} classes, which are "
+                f"0 to {classes - 1}"
+            )
+    largest = float(xp.max(xp.abs(x)))
+    if largest > LARGE:
+        return f"x_train reaches {largest:g}; bring inputs to about 0 to 1, images by dividing by 255"
+    return f"learning_rate {learning_rate:g} is probably too large; try {learning_rate / 10:g}"

@@ -1,0 +1,179 @@
+"""Saving what was learned, and a training that can go on: one ``.npz`` file without pickle, whole at every moment.
+
+A file is written beside its place under another name, brought to the disk, and only then given its name. Whoever cuts
+the power finds the old file or the new one, never half of one.
+"""
+
+import contextlib
+import os
+import threading
+from typing import NamedTuple
+
+from array_api_compat import device
+
+from .backend import to_numpy
+from .functions import namespace
+from .training import EpochRecord
+
+FORMAT = 1  # of the file; to be raised when an older xpnet would misread it
+
+
+class TrainingState(NamedTuple):
+    """What a file holds: ``parameters`` (NumPy arrays by name), ``records``, ``settings`` and xpnet's ``version``."""
+
+    parameters: dict
+    records: list
+    settings: dict
+    version: str
+
+    def restore(self, network):
+        """Put the parameters into ``network``, on its backend and device; all of them or, if one does not fit, none.
+
+        Raises ValueError, naming the parameter, if names, shapes or dtypes are not those of ``network``.
+        """
+        held = dict(network.params)
+        if held.keys() != self.parameters.keys():
+            raise ValueError(
+                f"the network has the parameters {', '.join(held)}, but {', '.join(self.parameters)} were saved; "
+                "build the network as it was when it was saved"
+            )
+        arrays = {}
+        for name, old in held.items():
+            saved, dtype = self.parameters[name], str(old.dtype).rpartition(".")[2]
+            if (saved.shape, saved.dtype.name) != (tuple(old.shape), dtype):
+                raise ValueError(
+                    f"parameter {name} of the network has shape {tuple(old.shape)} and dtype {dtype}, but was saved "
+                    f"with shape {saved.shape} and dtype {saved.dtype.name}; build the network as it was when it was "
+                    "saved"
+                )
+            arrays[name] = namespace(old).asarray(saved, device=device(old), copy=True)
+        for name, array in arrays.items():
+            network.params[name] = array
+
+
+def save_parameters(network, file):
+    """Write the parameters of ``network`` to ``file``, from any backend and device, as ``save_training`` does."""
+    save_training(network, [], file)
+
+
+def load_parameters(network, file):
+    """Put the parameters that ``file`` holds into ``network``, whichever backend it was saved from.
+
+    Raises as ``load_training`` does, and ValueError, naming the parameter, if they are not those of ``network``.
+    """
+    load_training(file).restore(network)
+
+
+def save_training(network, records, file, *, settings=None):
+    """Write ``file`` with all that is needed to go on: parameters, the ``records`` so far, and your ``settings``.
+
+    ``records`` are the ``EpochRecord``s of ``train``, the last of them made just now; they carry the state of the
+    random numbers. ``settings`` is a dict of strings, numbers, truth values and None, for you to read again.
+    The file is replaced as a whole: if anything fails, the one that was there is untouched. A process killed in the
+    middle may leave a file with a name like ``.FILE.1234.tmp``, which can be deleted.
+
+    Raises OSError if the folder is missing, the disk full or the file may not be written, TypeError for settings that
+    are not plain.
+    """
+    import json
+
+    import numpy as np
+
+    from . import __version__
+
+    header = {
+        "format": FORMAT,
+        "version": __version__,
+        "parameters": list(network.params),
+        "settings": settings or {},
+        "records": [record._replace(losses=len(record.losses))._asdict() for record in records],
+    }
+    arrays = {f"parameter {name}": to_numpy(value) for name, value in network.params.items()}
+    if records:
+        arrays["losses"] = np.concatenate([record.losses for record in records])
+    # MT19937 and others keep arrays in their state
+    arrays["xpnet"] = np.asarray(json.dumps(header, default=np.ndarray.tolist))
+    _replace(os.path.realpath(file), lambda out: np.savez(out, **arrays))
+
+
+def load_training(file):
+    """Return the ``TrainingState`` in ``file``, which ``save_training`` or ``save_parameters`` wrote.
+
+    To go on: build the network and the data as before, then
+
+        state = load_training(file)
+        state.restore(network)
+        train(network, x_train, t_train, ..., resume=state.records[-1])
+
+    Nothing is unpickled. Raises OSError if the file cannot be read, ValueError if it is damaged, foreign, or written
+    by an xpnet with a newer format.
+    """
+    import json
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    header = None
+    # what a damaged file raises depends on the byte that was hit
+    damage = (ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, MemoryError)
+    try:
+        with open(file, "rb") as opened:
+            with zipfile.ZipFile(opened) as archive:
+                damaged = archive.testzip()  # compares every check sum, and keeps nothing in memory
+            if damaged:
+                raise ValueError(f"the check sum of {damaged} is wrong")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as arrays:
+                header = json.loads(arrays["xpnet"].item())
+                if header["format"] == FORMAT:
+                    return _state(header, arrays)
+    except (*damage, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{os.fspath(file)} was not saved by xpnet, or is damaged or cut short ({type(error).__name__}: {error})"
+        ) from error
+    raise ValueError(
+        f"{os.fspath(file)} was written by xpnet {header.get('version')} in format {header['format']}; this xpnet "
+        f"reads format {FORMAT}: install xpnet {header.get('version')} or newer"
+    )
+
+
+def _state(header, arrays):
+    parameters = {name: arrays[f"parameter {name}"] for name in header["parameters"]}
+    losses, start, records = arrays["losses"] if header["records"] else (), 0, []
+    for fields in header["records"]:
+        count = fields.pop("losses")
+        records.append(EpochRecord(losses=losses[start : start + count], **fields))
+        start += count
+    if start != len(losses):
+        raise ValueError(f"{len(losses)} losses for {start} iterations")
+    return TrainingState(parameters, records, header["settings"], header["version"])
+
+
+def _replace(path, write):
+    """Let ``write`` fill a file that takes the place of ``path`` only when all of it is on the disk."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{threading.get_native_id()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as out:
+                write(out)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if not os.path.isdir(folder):
+            reason = f"there is no folder {folder}; make it first"
+        raise OSError(error.errno, f"{path} could not be written, and what was there is unchanged: {reason}") from error
+    # not every system lets a folder be opened; where it can, this is what makes the new name outlast a power cut
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
