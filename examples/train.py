@@ -5,25 +5,28 @@ Without options this is the setting of chapter 5 of the book: 784-50-10, ReLU, b
 """
 
 import argparse
+import os
+import shlex
 import sys
+import warnings
 
 from tqdm import tqdm
 
-from xpnet import BackendError, TwoLayerNet, get_backend, load_mnist, train
+from xpnet import BackendError, TrainingError, TwoLayerNet, get_backend, load_mnist, load_training, save_training, train
+
+# what a run that goes on must have in common with its beginning
+RUN = ("hidden", "activation", "batch_size", "learning_rate", "replacement", "gradient", "dtype", "seed", "data")
 
 
-def count(text):
+def count(text, lowest=1):
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, but it must be at least 1")
+    if number < lowest:
+        raise argparse.ArgumentTypeError(f"got {text}, but it must be at least {lowest}")
     return number
 
 
 def seed(text):
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"got {text}, but it must be at least 0")
-    return number
+    return count(text, lowest=0)
 
 
 def rate(text):
@@ -50,20 +53,70 @@ def command_line():
     add("--seed", type=seed, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
     add("--data", metavar="FOLDER", help="other IDX files in MNIST's layout, such as Fashion-MNIST")
+    add("--checkpoint", metavar="FILE", help="keep all that is needed to go on in FILE (.npz), written at every epoch")
+    add("--resume", action="store_true", help="go on from --checkpoint FILE, as if the run had never stopped")
+    add("--save-plot", metavar="FILE", help="draw the learning curves into FILE (.png, .pdf or .svg)")
+    add("--show-mistakes", nargs="?", const="", metavar="FILE",
+        help="show images of the test set that it gets wrong, or draw them into FILE")
     return parser
+
+
+def open_checkpoint(options, settings, network):
+    """Return the records of the epochs already trained, their end restored into the network."""
+    if options.resume and not options.checkpoint:
+        raise ValueError("--resume goes on from a file; name it with --checkpoint FILE")
+    if not options.resume:
+        if options.checkpoint and os.path.exists(options.checkpoint):
+            raise ValueError(f"{options.checkpoint} exists; add --resume to go on from it, or name another file")
+        if options.checkpoint:
+            save_training(network, [], options.checkpoint, settings=settings)  # if it cannot be written, say so now
+        return []
+    state = load_training(options.checkpoint)
+    for name, now in settings.items():
+        if (then := state.settings.get(name)) != now:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{options.checkpoint} was begun with {option} {then}, now it is {now}; give the same")
+    state.restore(network)
+    return state.records
+
+
+def draw(options, records, network, x, t):
+    import matplotlib.pyplot as plt
+
+    from xpnet import plotting, to_numpy
+
+    if options.save_plot:
+        plotting.learning_curves(records)[0].figure.savefig(options.save_plot)
+    if options.show_mistakes is not None:
+        labels, answers = to_numpy(t).argmax(axis=1), to_numpy(network.predict(x)).argmax(axis=1)
+        wrong = (labels != answers).nonzero()[0][:40]
+        if not wrong.size:
+            return print("no test image is wrong")
+        ax = plotting.images(to_numpy(x)[wrong], labels[wrong], answers[wrong])
+        ax.figure.savefig(options.show_mistakes) if options.show_mistakes else plt.show()
 
 
 def main():
     parser = command_line()
     options = parser.parse_args()
+    settings = {name: getattr(options, name) for name in RUN}
     try:
         backend = get_backend(options.backend)
         print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}", flush=True)
+        pictures = options.save_plot or options.show_mistakes is not None
+        if pictures:
+            import matplotlib  # before the training, to find now that it is missing or has no screen
+
+            if options.show_mistakes == "" and matplotlib.get_backend().lower() == "agg":
+                raise ValueError("no window can be opened here; name a file: --show-mistakes FILE")
         (x_train, t_train), (x_test, t_test) = load_mnist(one_hot_label=True, folder=options.data, backend=backend)
         network = TwoLayerNet(
             x_train.shape[1], options.hidden, t_train.shape[1],
             activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
         )
+        records = open_checkpoint(options, settings, network)
+    except ModuleNotFoundError:
+        parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: pip install matplotlib\n")
     except (BackendError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
 
@@ -73,23 +126,38 @@ def main():
         iterations = options.iterations or 10_000
 
     interrupted = False
+    warnings.simplefilter("ignore", RuntimeWarning)  # train says better what NumPy warns of
+    last = records[-1] if records else None
     with tqdm(total=iterations, unit=" iterations", leave=False, disable=None) as bar:  # silent unless on a terminal
-        records = train(
+        bar.update(last.iteration if last else 0)
+        training = train(
             network, x_train, t_train, x_test, t_test,
             iterations=iterations, batch_size=options.batch_size, learning_rate=options.learning_rate,
             replacement=options.replacement, gradient=options.gradient, rng=options.seed, on_iteration=bar.update,
+            resume=last,
         )
         try:
-            for record in records:
+            for record in training:
+                records = [*(old for old in records if old.epoch < record.epoch), record]
+                if options.checkpoint:
+                    save_training(network, records, options.checkpoint, settings=settings)
                 tqdm.write(
                     f"epoch {record.epoch:3d}  iteration {record.iteration:6d}  loss {record.loss:.4f}  "
                     f"train accuracy {record.train_accuracy:.4f}  test accuracy {record.test_accuracy:.4f}"
                 )
         except KeyboardInterrupt:
             interrupted = True
+        except (TrainingError, OSError, ValueError) as error:
+            bar.close()
+            parser.exit(1, f"{parser.prog}: error: {error}\n")
     if interrupted:
         print("stopped by Ctrl-C; the network as it is now:")
     print(f"test accuracy {float(network.accuracy(x_test, t_test)):.4f}")
+    if interrupted and options.checkpoint:
+        again = [*sys.argv, *([] if options.resume else ["--resume"])]
+        print(f"{options.checkpoint} holds the last whole epoch; to go on: {shlex.join(['python', *again])}")
+    if pictures and not interrupted:
+        draw(options, records, network, x_test, t_test)
     return 130 if interrupted else 0  # 128 + SIGINT, as shells expect
 
 
