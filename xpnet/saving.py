@@ -108,27 +108,24 @@ def load_training(file):
     Nothing is unpickled. Raises OSError if the file cannot be read, ValueError if it is damaged, foreign, or written
     by an xpnet with a newer format.
     """
+    import io
     import json
     import zipfile
-    import zlib
 
     import numpy as np
 
-    header = None
-    # what a damaged file raises depends on the byte that was hit
-    damage = (ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, MemoryError)
+    with open(file, "rb") as opened:
+        content = io.BytesIO(opened.read())
     try:
-        with open(file, "rb") as opened:
-            with zipfile.ZipFile(opened) as archive:
-                damaged = archive.testzip()  # compares every check sum, and keeps nothing in memory
-            if damaged:
+        with zipfile.ZipFile(content) as archive:
+            if damaged := archive.testzip():  # compares every check sum
                 raise ValueError(f"the check sum of {damaged} is wrong")
-            opened.seek(0)
-            with np.load(opened, allow_pickle=False) as arrays:
-                header = json.loads(arrays["xpnet"].item())
-                if header["format"] == FORMAT:
-                    return _state(header, arrays)
-    except (*damage, zipfile.BadZipFile, zlib.error) as error:
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as arrays:
+            header = json.loads(arrays["xpnet"].item())
+            if header["format"] == FORMAT:
+                return _state(header, arrays)
+    except Exception as error:  # which one depends on the byte that was hit
         raise ValueError(
             f"{os.fspath(file)} was not saved by xpnet, or is damaged or cut short ({type(error).__name__}: {error})"
         ) from error
