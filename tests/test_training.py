@@ -2,12 +2,13 @@
 
 import contextlib
 import itertools
+import re
 
 import numpy as np
 import pytest
 
 import xpnet.training
-from xpnet import EpochRecord, TwoLayerNet, load_mnist, to_numpy, train
+from xpnet import EpochRecord, TrainingError, TwoLayerNet, load_mnist, to_numpy, train
 from xpnet.training import epochs_of_batches
 
 
@@ -325,6 +326,124 @@ def test_learns_handwritten_digits(case, digits):
     assert records[-1].test_accuracy > 0.6
     assert records[-1].train_accuracy > records[0].train_accuracy
     assert records[-1].loss < records[0].loss / 1.5
+
+
+# ── Training that goes wrong ────────────────────────────────────────────────────────────────────────────────────────
+
+# NumPy warns of overflow while it happens, the other libraries do not
+overflows = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+OF_SAMPLE_20 = next(i for i, batch in enumerate(batches(40, 10, 8, epochs=1)[0], start=1) if 20 in batch)
+
+
+def enormous(case):
+    """Return a number whose square is infinite."""
+    return 1e25 if case.dtype == "float32" else 1e200
+
+
+def spoiled(case, how):
+    """Return (network, x, t, learning rate, the iteration at which it goes wrong, what must be said of the cause)."""
+    x, t = data(size=40)
+    network, rate, iteration, big = network_for(case), 0.1, OF_SAMPLE_20, enormous(case)
+    match how:
+        case "learning rate":
+            rate, iteration = big, 2
+            tenth = re.escape(f"{big / 10:g}")
+            says = rf"the loss became (nan|inf): learning_rate 1e.\d+ is probably too large; try {tenth}"
+        case "input scale":
+            x, iteration = x * big, 2
+            says = r"the loss became (nan|inf): x_train reaches .*e\+\d+; bring inputs to about 0 to 1"
+        case "label too large":
+            t[20] = 5
+            says = "the loss became nan: t_train has labels from 0 to 5, but .* 5 classes, which are 0 to 4"
+        case "label below zero":
+            t[20] = -1
+            says = "the loss became nan: t_train has labels from -1 to 4, but the network has 5 classes"
+        case "NaN among inputs":
+            x[20, 3] = np.nan
+            says = "the loss became nan: x_train holds 1 NaN or infinite values"
+        case "infinite weights":
+            t = np.eye(5)[t]
+            t[20, :2] = np.inf
+            says = "the loss became (nan|inf): t_train holds 2 NaN or infinite values"
+        case "parameter":
+            network.params["b2"] = network.params["b2"] + case.asarray(np.asarray([0, np.nan, 0, 0, 0]))
+            iteration, says = 1, "the loss became nan: parameter b2 held NaN or infinite values before this epoch"
+    return network, case.asarray(x), case.asarray(t), rate, iteration, says
+
+
+@overflows
+@pytest.mark.parametrize("how", [
+    "learning rate", "input scale", "label too large", "label below zero", "NaN among inputs", "infinite weights",
+    "parameter",
+])  # fmt: skip
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_cause(case, how):
+    network, x, t, rate, iteration, says = spoiled(case, how)
+    before = parameters(case, network)
+    records = train(network, x, t, epochs=3, batch_size=10, learning_rate=rate, rng=np.random.default_rng(8))
+    with pytest.raises(TrainingError, match=rf"^in epoch 1, iteration {iteration}, {says}") as caught:
+        next(records)
+    assert (caught.value.epoch, caught.value.iteration) == (1, iteration)
+    for found in (parameters(case, network), case.host(caught.value.parameters)):
+        for name, value in before.items():
+            np.testing.assert_array_equal(found[name], value)
+    assert list(records) == [], "the run is over"
+
+
+@overflows
+def test_the_last_good_parameters_are_those_of_the_epoch_before(case):
+    """Two good epochs, then the learning rate is turned up in the middle of the third."""
+    network = network_for(case)
+    x, t = map(case.asarray, data())
+    step, calls = network.loss_and_gradient, itertools.count(1)
+
+    def bad_in_the_third(x, t):
+        loss, gradients = step(x, t)
+        factor = enormous(case) if next(calls) == 13 else 1.0
+        return loss, {name: factor * gradient for name, gradient in gradients.items()}
+
+    network.loss_and_gradient = bad_in_the_third
+    records = train(network, x, t, epochs=3, batch_size=10)
+    assert [next(records).epoch, next(records).epoch] == [1, 2]
+    good = parameters(case, network)
+    with pytest.raises(TrainingError, match=r"^in epoch 3, iteration 14, .* The network is as it was before") as caught:
+        next(records)
+    for found in (parameters(case, network), case.host(caught.value.parameters)):
+        for name, value in good.items():
+            np.testing.assert_array_equal(found[name], value)
+
+
+@overflows
+def test_a_parameter_that_overflows_in_the_last_update_is_found(case):
+    """All losses are finite; only the network that would be handed over is not."""
+    network = network_for(case)
+    step = network.loss_and_gradient
+
+    def infinite(x, t):
+        loss, gradients = step(x, t)
+        return loss, {name: gradient + float("inf") for name, gradient in gradients.items()}
+
+    network.loss_and_gradient = infinite
+    x, t = map(case.asarray, data())
+    with pytest.raises(TrainingError, match="epoch 1, iteration 1, a parameter became NaN or infinite: learning_rate"):
+        next(train(network, x, t, iterations=1))
+
+
+@overflows
+def test_the_last_good_parameters_return_to_a_network_of_another_make():
+    """As in the book: the layer and the dict hold one array, which must be written and not replaced."""
+    ours = TwoLayerNet(12, 8, 5, backend="numpy")
+
+    class Books:
+        params = dict(ours.params)  # noqa: RUF012 - one network, one dict
+        loss_and_gradient, accuracy, predict = ours.loss_and_gradient, ours.accuracy, ours.predict
+
+    before = {name: value.copy() for name, value in Books.params.items()}
+    x, t = data()
+    with pytest.raises(TrainingError):
+        next(train(Books(), x, t, epochs=1, batch_size=10, learning_rate=1e200))
+    for name, value in before.items():
+        np.testing.assert_array_equal(Books.params[name], value)
+        np.testing.assert_array_equal(ours.params[name], value)
 
 
 # ── Refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
