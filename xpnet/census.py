@@ -3,7 +3,7 @@
 from .functions import namespace
 from .report import Entry, ParameterCheck
 
-NOISE = 32  # times the typical difference between two steps, or the round-off of a loss: what to expect of an entry
+NOISE = 32  # times the unit round-off, of the largest entry or of the loss, is what round-off may do to an entry
 
 
 def tolerance_of(array, tolerance):
@@ -33,11 +33,13 @@ def census(name, a, first, second, loss, tolerance, worst, samples):
     passed = agree(a, n, tolerance_of(first.sides, tolerance))
     kinks = imprecise = xp.zeros_like(passed)
     if second is not None:
-        apart = xp.abs(second.gradient - n)
-        noise = _noise(first, apart, loss)
-        kinks = ~passed & _on_kink(a, first, second, noise, tolerance_of(first.sides, tolerance))
-        within = ~passed & ~kinks & (error <= apart + noise)
-        imprecise = within & (apart + noise > 0.01 * size)
+        small, large = sorted((first, second), key=lambda change: change.h)
+        noise = _noise(small, loss)
+        slack = tolerance_of(a, tolerance) * size + noise
+        near = xp.abs(a - small.gradient) <= slack
+        kinks = ~passed & _bends(small, large, slack) & (near | _between(a, small, large, slack))
+        within = ~passed & ~kinks & near
+        imprecise = within & (noise > 0.01 * size)
         passed = passed | (within & ~imprecise)
     failed = ~(passed | kinks | imprecise)
     relative = error / xp.where(size > 0, size, 1.0)
@@ -73,28 +75,38 @@ def position(entry, shape):
     return tuple(reversed(index))
 
 
-def _noise(first, apart, loss):
-    """Return what round-off may do to an entry: of the loss in a loop, of the changes themselves in propagation."""
-    if first.how != "difference":
-        return NOISE * round_off(first.sides) * loss / first.h
-    typical = apart[apart > 0]
-    return NOISE * float(namespace(apart).sort(typical)[typical.size // 2]) if typical.size else 0.0
+def _noise(change, loss):
+    """Return what round-off may do to an entry: that of the changes where they are propagated, else of the loss."""
+    xp = namespace(change.sides)
+    scale = xp.max(xp.abs(change.gradient)) if change.how == "difference" else loss / change.h
+    return NOISE * round_off(change.sides) * float(scale)
 
 
-def _on_kink(a, first, second, noise, tolerance):
-    """Return where the loss bends within the step, and ``a`` is one of the slopes it may have there."""
-    xp = namespace(a)
-    small, large = sorted((first, second), key=lambda change: change.h)
-    sides = xp.stack([small.sides[0, ...], -small.sides[1, ...]]) / small.h  # the slopes to the right and to the left
-    larger = xp.stack([large.sides[0, ...], -large.sides[1, ...]]) / large.h
-    bend, larger_bend = xp.abs(sides[0, ...] - sides[1, ...]), xp.abs(larger[0, ...] - larger[1, ...])
-    # a smooth function's one-sided slopes part in proportion to the step, and its central slope hardly moves
+def _slopes(change):
+    """Return the slopes (2, …) to the right and to the left."""
+    return namespace(change.sides).stack([change.sides[0, ...], -change.sides[1, ...]]) / change.h
+
+
+def _bends(small, large, slack):
+    """Return where the slopes to the right and to the left differ otherwise than those of a smooth function.
+
+    Those part in proportion to the step, and the slope in the middle hardly moves.
+    """
+    xp = namespace(small.sides)
+    part, parts = (xp.abs(right_left[0, ...] - right_left[1, ...]) for right_left in map(_slopes, (small, large)))
     wider = large.h / small.h
-    in_proportion = xp.abs(bend * wider - larger_bend) <= 0.2 * larger_bend + noise * wider
-    smooth = in_proportion & (xp.abs(small.gradient - large.gradient) <= 0.05 * larger_bend + noise)
-    allowed = xp.concat([sides, sides - (larger - sides) / (wider - 1)])  # as measured, and continued to a step of 0
-    slack = noise + tolerance * xp.abs(a)
-    return ~smooth & (xp.min(allowed, axis=0) - slack <= a) & (a <= xp.max(allowed, axis=0) + slack)
+    in_proportion = xp.abs(part * wider - parts) <= 0.2 * parts + slack * wider
+    unmoved = xp.abs(small.gradient - large.gradient) <= 0.05 * parts + slack
+    return ~(in_proportion & unmoved) & (xp.maximum(part, parts) > slack)
+
+
+def _between(a, small, large, slack):
+    """Return where ``a`` lies between the slopes as measured with the smaller step and as continued to a step of 0."""
+    xp = namespace(a)
+    slopes = _slopes(small)
+    continued = slopes - (_slopes(large) - slopes) / (large.h / small.h - 1)
+    allowed = xp.concat([slopes, continued])
+    return (xp.min(allowed, axis=0) - slack <= a) & (a <= xp.max(allowed, axis=0) + slack)
 
 
 def _shape_hint(a, n):

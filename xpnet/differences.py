@@ -6,6 +6,7 @@ layers' ``difference``. In exact arithmetic the result is the book's number; in 
 error is relative to the change and not to the loss.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from .layers import Affine
 from .perturbations import by_loop, by_stacks, loss_with
 
 METHODS = ("auto", "difference", "stacked", "loop")
-SECOND = {"difference": 2.0**-10, "stacked": 2.0, "loop": 2.0}  # times h: the step a check takes a second look with
 STEP = 2.0**-20  # about 1e-6: truncation h²·f‴/6 is near round-off, and kinks are met a hundredth as often as at 1e-4
 CACHE = 2**22  # bytes of all temporary arrays together on the host, where the processor's cache decides: 4 MiB
 DEVICE = 2**28  # and elsewhere, where long kernels do: 256 MiB
@@ -52,7 +52,7 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
     - "auto": the first of these that the layers behind the parameter allow.
 
     ``h`` is by default 2⁻²⁰ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
-    takes another step instead, smaller where that costs no precision, twice as large where it does. ``memory``
+    takes a smaller step instead, which meets fewer kinks. ``memory``
     bounds the temporary arrays, in bytes. ``skip_zeros`` says whether zero inputs are left out; None does so on the
     host where it pays, elsewhere finding them would make the device wait. ``progress(n)`` is called when n more entries
     are done. Raises ValueError for an unknown method, for one that a layer does not allow, and for a loss that is not
@@ -81,7 +81,7 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
         if reason:
             raise ValueError(f"method={method!r} cannot be used for the parameters of {type(layer).__name__}: {reason}")
         step = h or (STEP if way == "difference" else default_step(loss.dtype, namespace(x)))
-        step *= SECOND[way] if second else 1.0
+        step *= second_step(way, loss.dtype, namespace(x)) if second else 1.0
         flat = isinstance(layer, Affine) and inputs[place].ndim == 2
         if way == "loop":
             for name in names.values():
@@ -97,6 +97,11 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
         if way != "difference":
             network.loss(x, t)  # the layers remember this batch again, not a moved one
     return changes
+
+
+def second_step(way, dtype, xp):
+    """Return the share of a step that a check takes for its second look, as small as round-off allows."""
+    return 2.0**-10 if way == "difference" else 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 8)
 
 
 class _Rest:
@@ -127,7 +132,7 @@ class _Rest:
                 yield layer, x, (self.t,) if layer is self.last_layer else ()
 
     def first_unstackable(self):
-        """Return the class name of the first of them that does not let leading axes pass, or None."""
+        """Return what is wrong with the first of them that does not let leading axes pass, or None."""
         for layer, x, more in self.stacked():
             xp = namespace(x)
             pair = (x, 0.75 * x)
@@ -136,9 +141,9 @@ class _Rest:
                 stacked = layer.forward(xp.stack(pair)[:, None, ...], *more)[:, 0, ...]
                 tolerance = 1000 * xp.finfo(singly.dtype).eps * xp.max(xp.abs(singly))
                 if stacked.shape != singly.shape or not bool(xp.all(xp.abs(stacked - singly) <= tolerance)):
-                    return type(layer).__name__
-            except Exception:  # whatever a foreign layer raises on a stack, it cannot run on one
-                return type(layer).__name__
+                    return f"{type(layer).__name__} behind it gives other results for a stack of inputs than one by one"
+            except Exception as error:  # whatever a foreign layer raises on a stack, it cannot run on one
+                return f"{type(layer).__name__} behind it cannot run on a stack of inputs ({error})"
             finally:
                 layer.forward(x, *more)
         return None
@@ -154,9 +159,7 @@ def _way(method, rest):
     unstackable = rest.first_unstackable()
     if unstackable is None:
         return "stacked", None
-    if method == "auto":
-        return "loop", None
-    return None, f"{unstackable} behind it gives other results for a stack (2, 1, N, D) of inputs than one by one"
+    return ("loop", None) if method == "auto" else (None, unstackable)
 
 
 def _weight_and_bias(sides, names, h, how):
@@ -232,6 +235,8 @@ def _series(last_layer, directions, largest_input, h):
     xp = namespace(directions)
     bound = h * largest_input * xp.max(xp.max(directions, axis=1) - xp.min(directions, axis=1))
     limit = 6 * xp.finfo(directions.dtype).eps
+    if getattr(last_layer, "exact_series", False):
+        return last_layer.series(directions, 2)
     if is_numpy_array(directions):
         terms = next((k for k in (2, 3, 4) if float(bound) ** k <= limit), None)
         return terms and last_layer.series(directions, terms)

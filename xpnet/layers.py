@@ -107,11 +107,12 @@ class Sigmoid:
         return dout * (self.y * (1.0 - self.y))
 
     def difference(self, dx, at=everywhere):
-        """Return sigmoid(x + dx) − sigmoid(x) = y·r/(1 − r) with r = (1 − y)(1 − exp(−dx)), for |dx| up to 80."""
+        """Return sigmoid(x + dx) − sigmoid(x) = y·(1 − y)·(1 − e)/(y + (1 − y)·e) with e = exp(−dx)."""
+        xp = namespace(dx)
         if self.rest is None:
             self.rest = sigmoid(-self.x)  # 1 − y, also where y is rounded to 1
-        r = at(self.rest) * -namespace(dx).expm1(-dx)
-        return at(self.y) * r / (1.0 - r)
+        y, rest = at(self.y), at(self.rest)
+        return y * rest * -xp.expm1(-dx) / (y + rest * xp.exp(-dx))
 
 
 class Affine:
@@ -237,7 +238,7 @@ class SoftmaxWithLoss:
         total = xp.sum(self.t, axis=-1, keepdims=True)
         w = directions - xp.mean(directions, axis=-1, keepdims=True)  # smaller numbers, the same differences
         m = [self.y @ (w**k).T for k in range(1, terms + 1)]
-        cumulants = [(self.y * total - self.t) @ w.T, total * (m[1] - m[0] ** 2) / 2]
+        cumulants = [(self.y * total - self.t) @ directions.T, total * (m[1] - m[0] ** 2) / 2]
         if terms >= 3:
             cumulants.append(total * (m[2] - 3 * m[0] * m[1] + 2 * m[0] ** 3) / 6)
         if terms == 4:
@@ -254,7 +255,7 @@ class IdentityWithLoss:
     Source: Deep Learning from Scratch, 4.2.1 and appendix A.
     """
 
-    samplewise = True
+    samplewise = exact_series = True
 
     def forward(self, x, t):
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).

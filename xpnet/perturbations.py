@@ -83,15 +83,12 @@ def by_loop(loss_with, original, h, progress):
     """Return the loss changes (2, …) of one array by two calls of ``loss_with(changed copy)`` for every entry."""
     xp = namespace(original)
     original = xp.asarray(original, copy=True)
-    loss = loss_with(original)
-    sides = []
-    for end in (original + h, original - h):
-        losses = []
-        for entry in range(math.prod(original.shape)):
-            losses.append(loss_with(moved(original, entry, end)))
-            progress(entry % 2)
-        taken = xp.abs(end - original)
-        if bool(xp.any(taken == 0)):
-            raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
-        sides.append(xp.reshape(xp.stack(losses) - loss, original.shape) * (h / taken))
-    return xp.stack(sides)
+    ends = original + h, original - h
+    taken = xp.abs(xp.stack(ends) - original)
+    if bool(xp.any(taken == 0)):
+        raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
+    loss, losses = xp.asarray(loss_with(original)), []
+    for entry in range(math.prod(original.shape)):
+        losses.append(xp.stack([xp.asarray(loss_with(moved(original, entry, end))) for end in ends]))
+        progress(1)
+    return (xp.reshape(xp.stack(losses, axis=-1), taken.shape) - loss) * (h / taken)
