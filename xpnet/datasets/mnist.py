@@ -37,12 +37,16 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
     if labels["test"].max() >= classes:
         highest = labels["test"].max()
         raise ValueError(f"{folder}: test labels go up to {highest}, but training labels only to {classes - 1}")
-    parts = []
+    parts, size = [], None
     for which in ("train", "test"):
         file = _find(folder, which, "images")
         images = read_idx(file, IMAGES)
         if images.shape[0] != labels[which].shape[0]:
             raise ValueError(f"{file} has {images.shape[0]} images, but there are {labels[which].shape[0]} labels")
+        if size not in (None, images.shape[1:]):
+            found, expected = (" × ".join(map(str, pixels)) for pixels in (images.shape[1:], size))
+            raise ValueError(f"{file} has images of {found} pixels, but those for training have {expected}")
+        size = images.shape[1:]
         shape = (images.shape[0], -1) if flatten else (images.shape[0], 1, *images.shape[1:])
         x = xp.reshape(backend.asarray(images), shape)
         del images  # else 47 MB would wait while the next part is read
