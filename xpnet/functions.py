@@ -1,39 +1,61 @@
 """Activation functions, softmax and one-hot targets (book, chapter 3 and section 4.2)."""
 
-from array_api_compat import array_namespace, device
+from numbers import Integral
 
+from array_api_compat import array_namespace, device
 
 _namespaces = {}
 
 
-def namespace(*arrays):
+def namespace(*arrays, names=""):
     """Return the array namespace that all ``arrays`` share.
 
-    Raises TypeError for anything that is not an array, and for arrays of two libraries.
+    Raises TypeError for anything that is not an array, and for arrays of two libraries; the message begins with
+    their ``names``.
     """
     types = tuple(map(type, arrays))
     found = _namespaces.get(types)  # a look-up from scratch costs as much as a small array operation
     if found is not None:
         return found
-    try:
-        found = _namespaces[types] = array_namespace(*arrays)
-        return found
-    except TypeError as error:
-        came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
-        raise TypeError(
-            f"expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
-            "asarray of the library you compute with"
-        ) from error
+    cause = None
+    if all(hasattr(a, "dtype") for a in arrays):
+        try:
+            found = _namespaces[types] = array_namespace(*arrays)
+            return found
+        except TypeError as error:
+            cause = error
+    prefix = f"{names}: " if names else ""
+    came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
+    raise TypeError(
+        f"{prefix}expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
+        "asarray of the library you compute with"
+    ) from cause
 
 
 def require_floats(name, x):
     """Return the namespace of ``x``; raise TypeError unless it is an array of real floating-point numbers."""
-    xp = namespace(x)
+    xp = namespace(x, names=name)
     if not xp.isdtype(x.dtype, "real floating"):
         raise TypeError(
             f"{name} has dtype {x.dtype}, but only real floating-point numbers have a derivative here "
             f"(3 + 0.0001 is stored as 3 in an integer array); convert with xp.astype({name}, xp.float64)"
         )
+    return xp
+
+
+def require_numbers(name, x):
+    """Return the namespace of ``x``; raise TypeError unless it is an array of real numbers, floats or integers."""
+    xp = namespace(x, names=name)
+    if not xp.isdtype(x.dtype, ("real floating", "integral")):
+        raise TypeError(f"{name} has dtype {x.dtype}; it must hold real numbers: xp.astype({name}, xp.float64)")
+    return xp
+
+
+def _require_classes(x):
+    """Return the namespace of ``x``; raise unless it is an array of floats with at least one class on its last axis."""
+    xp = require_floats("x", x)
+    if not x.ndim or not x.shape[-1]:
+        raise ValueError(f"x has shape {tuple(x.shape)}; it must be (…, C) with at least one class")
     return xp
 
 
@@ -51,7 +73,7 @@ def identity_function(x):
 def step_function(x):
     """Return 1 where ``x`` > 0 and 0 elsewhere, in the shape and dtype of ``x``; NaN counts as not greater.
 
-    Raises TypeError if ``x`` is not an array.
+    Raises TypeError if ``x`` is not an array of real numbers.
 
     Source: Deep Learning from Scratch, 3.2.2.
 
@@ -59,7 +81,7 @@ def step_function(x):
     >>> step_function(np.asarray([-1.0, 0.0, 2.0]))
     array([0., 0., 1.])
     """
-    xp = namespace(x)
+    xp = require_numbers("x", x)
     return xp.astype(x > 0, x.dtype)
 
 
@@ -82,7 +104,7 @@ def sigmoid(x):
 def relu(x):
     """Return max(x, 0), in the shape and dtype of ``x``; NaN stays NaN.
 
-    Raises TypeError if ``x`` is not an array.
+    Raises TypeError if ``x`` is not an array of real numbers.
 
     Source: Deep Learning from Scratch, 3.2.7.
 
@@ -90,13 +112,14 @@ def relu(x):
     >>> relu(np.asarray([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
-    return namespace(x).maximum(x, 0)
+    return require_numbers("x", x).maximum(x, 0)
 
 
 def softmax(x):
     """Return probabilities along the last axis of ``x`` (…, C): each in [0, 1], each row summing to one.
 
-    Raises TypeError if ``x`` is not an array of floats. A row that holds NaN or +inf becomes NaN.
+    Raises TypeError if ``x`` is not an array of floats, ValueError if it has no class. A row that holds NaN or +inf
+    becomes NaN.
 
     Source: Deep Learning from Scratch, 3.5.2 (with the maximum subtracted).
 
@@ -104,7 +127,7 @@ def softmax(x):
     >>> softmax(np.asarray([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    xp = require_floats("x", x)
+    xp = _require_classes(x)
     z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
     return z / xp.sum(z, axis=-1, keepdims=True)
 
@@ -112,7 +135,7 @@ def softmax(x):
 def log_softmax(x):
     """Return the logarithm of ``softmax(x)`` along the last axis of ``x`` (…, C), exact where softmax underflows.
 
-    Raises TypeError if ``x`` is not an array of floats.
+    Raises TypeError if ``x`` is not an array of floats, ValueError if it has no class.
 
     Source: log p_i = x_i − max(x) − log Σ exp(x − max(x)), the logarithm of the book's 3.5.2.
 
@@ -120,7 +143,7 @@ def log_softmax(x):
     >>> log_softmax(np.asarray([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    xp = require_floats("x", x)
+    xp = _require_classes(x)
     z = x - xp.max(x, axis=-1, keepdims=True)
     return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
 
@@ -128,9 +151,10 @@ def log_softmax(x):
 def one_hot(t, num_classes, *, dtype=None):
     """Return integer labels ``t`` (…,) as rows (…, num_classes) that hold 1 at the label and 0 elsewhere.
 
-    ``dtype`` is a dtype of the library of ``t``, by default its default float. A label outside
+    ``dtype`` is a float dtype of the library of ``t``, by default its default float. A label outside
     [0, num_classes) gives a row of NaN: looking at the values would make a GPU wait, and zeros would train
-    silently. Raises TypeError if ``t`` is not an integer array, ValueError if ``num_classes`` < 1.
+    silently. Raises TypeError if ``t`` is not an integer array or ``dtype`` no float, ValueError if ``num_classes`` is
+    not a whole number of at least 1.
 
     Source: Deep Learning from Scratch, 3.6.1 (one-hot label).
 
@@ -139,13 +163,21 @@ def one_hot(t, num_classes, *, dtype=None):
     array([[0., 0., 1.],
            [1., 0., 0.]])
     """
-    xp = namespace(t)
+    xp = namespace(t, names="t")
     if not xp.isdtype(t.dtype, "integral"):
         raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
+    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes!r}; it must be at least 1 and a whole number")
     if dtype is None:
         dtype = xp.__array_namespace_info__().default_dtypes(device=device(t))["real floating"]
+    elif isinstance(dtype, str) or not xp.isdtype(dtype, "real floating"):
+        raise TypeError(f"dtype is {dtype!r}; it must be a float dtype of the library of t, such as xp.float64")
+    return _rows(xp, t, num_classes, dtype)
+
+
+def _rows(xp, t, num_classes, dtype):
+    if num_classes > 127 and num_classes > xp.iinfo(t.dtype).max:  # labels in few bits cannot count that far
+        t = xp.astype(t, xp.int64)
     hot = t[..., None] == xp.arange(num_classes, dtype=t.dtype, device=device(t))
     known = xp.any(hot, axis=-1, keepdims=True)
     return xp.where(known, xp.astype(hot, dtype), xp.nan)
@@ -158,11 +190,15 @@ def as_targets(t, y):
     axes may be missing when ``y`` is a stack of batches. Raises TypeError for floats where labels belong, and
     ValueError for shapes that do not fit.
     """
-    xp = namespace(y, t)
+    xp = namespace(y, t, names="predictions and targets t")
     if t.ndim < y.ndim and xp.isdtype(t.dtype, "integral"):
-        weights = one_hot(t, y.shape[-1], dtype=y.dtype)
+        weights = _rows(xp, t, y.shape[-1], y.dtype)
+    elif t.dtype == y.dtype:
+        weights = t
+    elif xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
+        weights = xp.astype(t, y.dtype)
     else:
-        weights = t if t.dtype == y.dtype else xp.astype(t, y.dtype)
+        raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
     fits = weights.ndim >= min(y.ndim, 2) and weights.shape == y.shape[y.ndim - weights.ndim :]
     if not fits:
         if t.ndim == y.ndim - 1 and t.shape == y.shape[:-1]:

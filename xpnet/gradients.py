@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from numbers import Integral, Real
 
 from array_api_compat import device, is_writeable_array
 
@@ -99,8 +100,8 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     """Return the point that ``step_num`` steps x − lr·∇f(x) lead to from ``init_x``, which is left alone.
 
     With ``return_path=True``, return (point, path): path (step_num + 1, …) begins at ``init_x``. Raises ValueError if
-    the points run away to where a step of the numerical gradient vanishes beside them, and what
-    ``numerical_gradient`` raises.
+    ``lr`` is not a finite number or ``step_num`` not a whole number ≥ 0, if the points run away to where a step of the
+    numerical gradient vanishes beside them, and what ``numerical_gradient`` raises.
 
     Source: Deep Learning from Scratch, 4.4.1.
 
@@ -108,20 +109,23 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     >>> gradient_descent(lambda x: np.sum(x**2), np.asarray([-3.0, 4.0]), lr=0.1).round(6) + 0.0
     array([0., 0.])
     """
-    require_floats("init_x", init_x)
-    xp = namespace(init_x)
+    xp = require_floats("init_x", init_x)
+    if not isinstance(lr, Real) or not math.isfinite(lr):
+        raise ValueError(f"lr is {lr!r}; it must be a finite number, above 0 to go downhill")
+    if not isinstance(step_num, Integral) or step_num < 0:
+        raise ValueError(f"step_num is {step_num!r}; it must be a whole number of at least 0")
     x = xp.asarray(init_x, copy=True)
     path = [x]
     for step in range(step_num):
         if bool(xp.any(x + default_step(x.dtype, xp) == x)):
             raise ValueError(f"the descent diverges: after {step} steps x is {x}; choose lr smaller than {lr}")
-        x = x - lr * numerical_gradient(f, xp.asarray(x, copy=True))
+        x = x - float(lr) * numerical_gradient(f, xp.asarray(x, copy=True))
         path.append(x)
     return (x, xp.stack(path)) if return_path else x
 
 
 def _require_step(h):
-    if not (h > 0 and math.isfinite(h)):
+    if not (isinstance(h, Real) and h > 0 and math.isfinite(h)):
         raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
 
 

@@ -3,20 +3,31 @@
 from .functions import as_targets, namespace, require_floats
 
 
-def _half_squares(y, t):
-    xp = namespace(y, t)
+def _require_predictions(y, t):
+    """Return the namespace of ``y`` and ``t``; raise unless ``y`` holds floats, of a sample or a batch."""
+    xp = namespace(y, t, names="y and t")
     require_floats("y", y)
+    if not y.ndim or 0 in y.shape:
+        raise ValueError(f"y has shape {tuple(y.shape)}; it must be (C,) or (…, N, C), with nothing empty")
+    return xp
+
+
+def _half_squares(y, t):
+    xp = _require_predictions(y, t)
     if tuple(y.shape) != tuple(t.shape):
         raise ValueError(f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal")
-    t = t if t.dtype == y.dtype else xp.astype(t, y.dtype)
+    if t.dtype != y.dtype:
+        if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
+            raise TypeError(f"t has dtype {t.dtype}; it must hold real numbers, convert with xp.astype(t, y.dtype)")
+        t = xp.astype(t, y.dtype)
     return 0.5 * xp.sum((y - t) ** 2, axis=(-2, -1) if y.ndim >= 2 else -1)
 
 
 def sum_squared_error(y, t):
     """Return ½ Σ (y − t)² over a sample (C,) or a batch (N, C); further leading axes (…, N, C) stay.
 
-    ``y`` and ``t`` have one shape. Raises TypeError if ``y`` is not an array of floats, ValueError if the
-    shapes differ.
+    ``y`` and ``t`` have one shape. Raises TypeError if ``y`` is not an array of floats or ``t`` none of real numbers,
+    ValueError if the shapes differ or there is nothing in them.
 
     Source: Deep Learning from Scratch, 4.2.1 (second edition's name).
 
@@ -52,7 +63,8 @@ def cross_entropy_error(y, t):
 
     ``t`` holds integer labels (…, N), or one-hot or soft weights (…, N, C). The 1e-7 keeps log(0) away and is the
     book's; it also bends the loss, so ``SoftmaxWithLoss`` works without it. Raises TypeError if ``y`` is not an
-    array of floats or labels are not integers, ValueError if shapes do not fit. A label outside [0, C) gives NaN.
+    array of floats or labels are not integers, ValueError if shapes do not fit or ``y`` is empty. A label outside
+    [0, C) gives NaN.
 
     Source: Deep Learning from Scratch, 4.2.2 and 4.2.4.
 
@@ -61,7 +73,6 @@ def cross_entropy_error(y, t):
     >>> round(float(cross_entropy_error(y, np.asarray([0, 1]))), 6)
     0.289909
     """
-    require_floats("y", y)
-    xp = namespace(y, t)
+    xp = _require_predictions(y, t)
     losses = -xp.sum(as_targets(t, y) * xp.log(y + 1e-7), axis=-1)
     return losses if y.ndim == 1 else xp.mean(losses, axis=-1)

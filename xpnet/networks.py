@@ -1,6 +1,8 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
 from collections.abc import Mapping
+from math import isfinite
+from numbers import Integral, Real
 from types import MappingProxyType
 
 from .backend import get_backend, random_generator
@@ -14,7 +16,7 @@ class Parameters(Mapping):
 
     Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
     both change what the layer computes with, whether the library's arrays can be written or not. Assigning raises
-    KeyError for an unknown name, ValueError for another shape or dtype.
+    KeyError for an unknown name, TypeError for what is no array, ValueError for another shape or dtype.
     """
 
     def __init__(self, layers):
@@ -30,7 +32,11 @@ class Parameters(Mapping):
         return getattr(layer, attribute)
 
     def __setitem__(self, name, value):
+        if name not in self._owners:
+            raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
         old = self[name]
+        if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+            raise TypeError(f"parameter {name} is an array of shape {tuple(old.shape)}; got {type(value).__name__}")
         if value is not old and (tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype):
             raise ValueError(
                 f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
@@ -125,18 +131,29 @@ class Network:
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
         ``t`` holds labels (N,), or one-hot or soft weights (N, C), of which the largest counts. Works through
-        ``chunk`` samples at a time, so that intermediate results stay in the processor's cache. Raises as
-        ``predict`` does, and ValueError if ``t`` does not fit.
+        ``chunk`` samples at a time, so that intermediate results stay in the processor's cache. A sample whose scores
+        hold NaN counts as wrong. Raises as ``predict`` does, TypeError if ``t`` holds no real numbers, and ValueError
+        if it does not fit or ``chunk`` is not positive.
         """
-        xp = namespace(x, t)
-        labels = xp.argmax(t, axis=-1) if t.ndim > 1 else t
-        if tuple(labels.shape) != (x.shape[0],):
-            raise ValueError(f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}")
+        xp = namespace(x, t, names="x and t")
+        if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
+            raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
+        if not isinstance(chunk, Integral) or chunk < 1:
+            raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
+        labels = xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1) if t.ndim > 1 else t
+        if x.ndim != 2 or 0 in x.shape or tuple(labels.shape) != x.shape[:1]:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, D) and "
+                "labels (N,) or weights (N, C), for at least one sample"
+            )
         right = []
         for start in range(0, x.shape[0], chunk):
             stop = min(start + chunk, x.shape[0])
-            best = xp.argmax(self.predict(x[start:stop, ...]), axis=-1)
-            right.append(xp.count_nonzero(best == xp.astype(labels[start:stop], best.dtype)))
+            scores = self.predict(x[start:stop, ...])
+            if t.ndim > 1 and t.shape[-1] != scores.shape[-1]:
+                raise ValueError(f"targets t have shape {tuple(t.shape)}, but there are {scores.shape[-1]} classes")
+            best, known = xp.argmax(scores, axis=-1), ~xp.isnan(xp.max(scores, axis=-1))
+            right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & known))
         return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
 
     def loss_and_gradient(self, x, t):
@@ -189,7 +206,8 @@ class SimpleNet(Network):
     """Chapter 4's smallest network: scores x @ W of one weight ``W`` (2, 3), softmax and cross entropy.
 
     ``W`` is drawn from a standard normal distribution unless given. ``rng``, ``dtype`` and ``backend`` are as in
-    ``TwoLayerNet``. Raises BackendError if the backend cannot be used, ValueError for an unknown dtype.
+    ``TwoLayerNet``. Raises TypeError if ``W`` is not an array of floats, BackendError if the backend cannot be used,
+    ValueError for an unknown dtype.
 
     Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
     """
@@ -198,6 +216,7 @@ class SimpleNet(Network):
         if W is None:
             backend = get_backend(backend)
             W = backend.asarray(random_generator(rng, "weights").standard_normal((2, 3)), dtype)
+        require_floats("W", W)
         super().__init__([Affine(W)])
 
     @property
@@ -218,7 +237,8 @@ class TwoLayerNet(Network):
     ``rng`` is a seed or a ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same
     weights on every backend. ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
 
-    Raises ValueError for sizes below 1 or an unknown activation, BackendError if the backend cannot be used.
+    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
+    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
 
     Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
     """
@@ -239,13 +259,17 @@ class TwoLayerNet(Network):
         if activation not in activations:
             raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
         sizes = (input_size, hidden_size, output_size)
-        if min(sizes) < 1:
-            raise ValueError(f"sizes are {sizes}; each must be at least 1")
+        if not all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in sizes):
+            raise ValueError(f"sizes are {sizes}; each must be at least 1 and a whole number")
+        if not isinstance(weight_init_std, Real) or not isfinite(weight_init_std):
+            raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
         backend = get_backend(backend)
         rng = random_generator(rng, "weights")
 
         def affine(rows, columns):
             W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
+            if not backend.xp.isdtype(W.dtype, "real floating"):
+                raise ValueError(f"dtype is {dtype!r}; parameters are floats, 'float32' or 'float64'")
             return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
 
         super().__init__(

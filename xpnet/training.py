@@ -1,9 +1,9 @@
 """Mini-batch gradient descent: batches, updates and a report for every epoch (book, 4.5.2 and 5.7.4)."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import NamedTuple
 
-from array_api_compat import array_namespace, device, is_writeable_array
+from array_api_compat import array_namespace, device, is_array_api_obj, is_writeable_array
 
 from .backend import random_generator, to_numpy
 
@@ -51,7 +51,7 @@ def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, re
     for name, count in counts.items():
         if count is None and name in ("epochs", "iterations"):
             continue
-        if not isinstance(count, Integral) or count < 1:
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
     starts = range(0, size, batch_size)
     left = (epochs * len(starts) if iterations is None else iterations) - (first - 1) * len(starts)
@@ -96,26 +96,36 @@ def train(
     ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
 
     Nothing happens until the generator is read. Raises ValueError for counts that are not positive, a learning
-    rate that is not a positive number, data whose lengths differ, or a ``resume`` that does not fit; TrainingError
-    after an epoch in which the loss or a parameter became NaN or infinite.
+    rate that is not a positive number, data whose shapes do not fit, or a ``resume`` that does not fit; TypeError for
+    data that are not arrays; TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
     if gradient not in ("backpropagation", "numerical"):
         raise ValueError(f"gradient is {gradient!r}; it must be 'backpropagation' or 'numerical'")
-    if not 0 < learning_rate < float("inf"):
+    if not isinstance(learning_rate, Real) or not 0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate is {learning_rate}; it must be a positive number")
     if (x_test is None) != (t_test is None):
         raise ValueError("x_test and t_test belong together; give both or neither")
     for x, t, which in ((x_train, t_train, "train"), (x_test, t_test, "test")):
-        if x is not None and x.shape[0] != t.shape[0]:
+        if x is None and which == "test":
+            continue
+        for name, array in ((f"x_{which}", x), (f"t_{which}", t)):
+            if not is_array_api_obj(array) or not array.ndim:
+                raise TypeError(f"{name} is {type(array).__name__}; it must be an array with one entry for each sample")
+        if x.shape[0] != t.shape[0]:
             raise ValueError(f"x_{which} has {x.shape[0]} samples, but t_{which} has {t.shape[0]}")
+        if tuple(x.shape[1:]) != tuple(x_train.shape[1:]) or 0 in x.shape:
+            shapes = f"x_{which} has shape {tuple(x.shape)} and x_train {tuple(x_train.shape)}"
+            raise ValueError(f"{shapes}; both must be (N, D), of one D, and not empty")
 
     xp, where = array_namespace(x_train, t_train), device(x_train)
     learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
     rng = random_generator(rng, "batches")
     first, iteration = 1, 0
     if resume is not None:
+        if not isinstance(resume, EpochRecord):
+            raise TypeError(f"resume is {type(resume).__name__}; it must be an EpochRecord, the last one of a run")
         _rewind(rng, resume, x_train.shape[0], batch_size)
         first, iteration = resume.epoch, resume.iteration
     plan = epochs_of_batches(
