@@ -101,7 +101,7 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
 
 def second_step(way, dtype, xp):
     """Return the share of a step that a check takes for its second look, as small as round-off allows."""
-    return 2.0**-10 if way == "difference" else 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 8)
+    return 2.0**-20 if way == "difference" else 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 8)
 
 
 class _Rest:

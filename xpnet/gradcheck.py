@@ -51,7 +51,7 @@ def check_gradients(
         ways = " and ".join(sorted({WAYS[change.how] for change in changes.values()}))
         steps = sorted({f"2^{math.log2(change.h):.3g}" for change in changes.values()})
         check.title = f"{subject.title}, {ways}, h = {' and '.join(steps)}, seed {seed}"
-        loss = abs(float(subject.loss()))
+        loss = max(1.0, abs(float(subject.loss())))  # a small one is a difference of numbers near 1
         for name, gradient in gradients.items():
             verdicts = census(name, gradient, first[name], second.get(name), loss, tolerance, worst, subject.samples)
             check.parameters.append(verdicts)
@@ -67,11 +67,14 @@ class _Network:
     """A network and a batch, as something that has arrays and a loss."""
 
     def __init__(self, net, x, t):
-        self.net, self.x, self.t = net, x, t
         self.values = dict(net.params)
         self.samples = x.shape[0] if x.ndim > 1 else 1
-        dtype = str(next(iter(self.values.values())).dtype).rpartition(".")[2]
-        self.title = f"{type(net).__name__}, batch {self.samples}, {dtype}"
+        dtype = next(iter(self.values.values())).dtype
+        xp = namespace(x)
+        if x.dtype != dtype and xp.isdtype(x.dtype, "real floating"):
+            x = xp.astype(x, dtype)
+        self.net, self.x, self.t = net, x, t
+        self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
 
     def problems(self):
         layers = getattr(self.net, "layers", None)

@@ -98,21 +98,24 @@ class Sigmoid:
 
     def forward(self, x):
         """Return sigmoid(x) in the shape of ``x``."""
+        xp = namespace(x)
+        z = xp.exp(-xp.abs(x))
+        large = 1.0 / (1.0 + z)  # the larger of y and 1 − y
         self.x, self.rest = x, None
-        self.y = sigmoid(x)
+        self.y = xp.where(x >= 0, large, z * large)
+        self.slope = z * large * large  # y·(1 − y), also where 1 − y would be rounded to 0
         return self.y
 
     def backward(self, dout):
         """Return dout·y·(1 − y)."""
-        return dout * (self.y * (1.0 - self.y))
+        return dout * self.slope
 
     def difference(self, dx, at=everywhere):
         """Return sigmoid(x + dx) − sigmoid(x) = y·(1 − y)·(1 − e)/(y + (1 − y)·e) with e = exp(−dx)."""
         xp = namespace(dx)
         if self.rest is None:
-            self.rest = sigmoid(-self.x)  # 1 − y, also where y is rounded to 1
-        y, rest = at(self.y), at(self.rest)
-        return y * rest * -xp.expm1(-dx) / (y + rest * xp.exp(-dx))
+            self.rest = sigmoid(-self.x)
+        return at(self.slope) * -xp.expm1(-dx) / (at(self.y) + at(self.rest) * xp.exp(-dx))
 
 
 class Affine:
@@ -258,10 +261,7 @@ class IdentityWithLoss:
     samplewise = exact_series = True
 
     def forward(self, x, t):
-        """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
-
-        Raises ValueError or TypeError if the targets do not fit; a label outside [0, C) gives NaN.
-        """
+        """Return the loss in the shape, and with the errors, of ``SoftmaxWithLoss.forward``."""
         self.y, self.t = x, as_targets(t, x)
         self.loss = _average(0.5 * (x - self.t) ** 2)
         return self.loss
