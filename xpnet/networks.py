@@ -125,6 +125,7 @@ class Network:
 
         Raises as ``predict`` does, and ValueError or TypeError if targets do not fit.
         """
+        namespace(x, t, names="x and t")
         return self.last_layer.forward(self.predict(x), t)
 
     def accuracy(self, x, t, *, chunk=2000):
@@ -140,12 +141,12 @@ class Network:
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
         if not isinstance(chunk, Integral) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
-        labels = xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1) if t.ndim > 1 else t
-        if x.ndim != 2 or 0 in x.shape or tuple(labels.shape) != x.shape[:1]:
+        if x.ndim != 2 or 0 in x.shape or 0 in t.shape or not 1 <= t.ndim <= 2 or t.shape[0] != x.shape[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, D) and "
                 "labels (N,) or weights (N, C), for at least one sample"
             )
+        labels = xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1) if t.ndim == 2 else t
         right = []
         for start in range(0, x.shape[0], chunk):
             stop = min(start + chunk, x.shape[0])
