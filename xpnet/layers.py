@@ -115,7 +115,7 @@ class Sigmoid:
         xp = namespace(dx)
         if self.rest is None:
             self.rest = sigmoid(-self.x)
-        return at(self.slope) * -xp.expm1(-dx) / (at(self.y) + at(self.rest) * xp.exp(-dx))
+        return at(self.slope) * -xp.expm1(-dx) / (at(self.rest) * xp.exp(-dx) + at(self.y))
 
 
 class Affine:
@@ -261,7 +261,7 @@ class IdentityWithLoss:
     samplewise = exact_series = True
 
     def forward(self, x, t):
-        """Return the loss in the shape, and with the errors, of ``SoftmaxWithLoss.forward``."""
+        """Return the loss, as ``SoftmaxWithLoss.forward``; raises ValueError or TypeError as that does."""
         self.y, self.t = x, as_targets(t, x)
         self.loss = _average(0.5 * (x - self.t) ** 2)
         return self.loss
