@@ -90,7 +90,7 @@ def main():
             plant(options.plant, network, backend.xp)
         x, t = x_test[: options.batch_size, ...], t_test[: options.batch_size]
         check = check_gradients(network, x, t, method=options.method, seed=options.seed)
-    except (BackendError, TypeError, ValueError) as error:
+    except (ArithmeticError, BackendError, TypeError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(f"{backend.describe()}, 784-{hidden}-10 {options.activation}")
     print(check)

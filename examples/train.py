@@ -48,7 +48,7 @@ def command_line():
     length.add_argument("--epochs", type=count, metavar="N", help="instead: passes through all training images")
     add("--replacement", action="store_true", help="draw each batch from all images, as the book does")
     add("--gradient", choices=("backpropagation", "numerical"), default="backpropagation",
-        help="%(default)s by default; numerical is far slower and only fit for a few iterations")
+        help="%(default)s by default; numerical moves every parameter up and down")
     add("--dtype", choices=("float32", "float64"), default="float32", help="%(default)s by default")
     add("--seed", type=seed, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")

@@ -66,7 +66,7 @@ def main():
                     f"{r.loss:.4f}   {r.train_accuracy:.4f}   {r.test_accuracy:.4f}" for r in (ours, theirs)
                 )
                 tqdm.write(f"{ours.epoch:5d}  {ours.iteration:5d}  {columns}    {apart:.1e}")
-    except (BackendError, TypeError, ValueError) as error:
+    except (ArithmeticError, BackendError, TypeError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
         print("stopped by Ctrl-C")

@@ -25,7 +25,7 @@ COMPUTES = {
     "gradients": {"functions"},
     "perturbations": {"functions", "layers", "gradients"},
     "differences": {"functions", "layers", "gradients", "perturbations"},
-    "networks": {"functions", "layers", "gradients", "differences", "backend"},
+    "networks": {"functions", "layers", "gradients", "perturbations", "differences", "backend"},
     "report": set(),
     "census": {"functions", "report"},
     "gradcheck": {

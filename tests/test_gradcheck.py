@@ -740,3 +740,105 @@ class TestReport:
         shown = sys.stderr.getvalue()
         assert check_gradients(network(), *batch(), progress=False)
         assert sys.stderr.getvalue() == shown
+
+
+# ── What must not be blamed on the gradient, and what must not pass ─────────────────────────────────────────────────
+
+
+class Scale:
+    """A user's layer that learns, without difference."""
+
+    parameters = ("gamma",)
+
+    def __init__(self, gamma):
+        self.gamma = gamma
+
+    def forward(self, x):
+        self.x = x
+        return x * self.gamma
+
+    def backward(self, dout):
+        self.dgamma = (dout * self.x).sum(axis=0)
+        return dout * self.gamma
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_right_layer_of_ones_own_that_learns_passes(dtype, rng):
+    a = lambda *shape: rng.normal(size=shape).astype(dtype)  # noqa: E731
+    net = Network([Affine(a(6, 5), a(5)), Scale(a(5)), Relu(), Affine(a(5, 3), a(3))])
+    check = check_gradients(net, a(9, 6), rng.integers(3, size=9))
+    assert check
+    assert {p.name: p.how for p in check.parameters}["gamma2"] == "stacked"
+
+
+def test_an_output_layer_that_draws_is_named(rng):
+    class Noisy(SoftmaxWithLoss):
+        def forward(self, x, t):
+            return super().forward(x, t) + rng.normal()
+
+    net = Network([Affine(rng.normal(size=(4, 3)))], Noisy())
+    check = check_gradients(net, rng.normal(size=(5, 4)), rng.integers(3, size=5))
+    assert not check
+    assert check.checked == 0
+    assert "the loss is another one for the same x and t" in repr(check)
+
+
+def test_a_layer_that_writes_into_its_input_does_not_reach_the_callers_array(rng):
+    class InPlace:
+        def forward(self, x):
+            self.mask = x <= 0
+            x[self.mask] = 0.0
+            return x
+
+        def backward(self, dout):
+            return np.where(self.mask, 0.0, dout)
+
+    x = rng.normal(size=(4, 3))
+    kept = x.copy()
+    assert "InPlace.forward changes its input" in repr(check_gradients(InPlace(), x))
+    net = Network([InPlace(), Affine(rng.normal(size=(3, 2)))])
+    assert "InPlace.forward changes its input" in repr(check_gradients(net, x, np.asarray([0, 1, 0, 1])))
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_a_gradient_that_is_missing_is_named(rng):
+    net = Network([Affine(rng.normal(size=(4, 3)), np.zeros(3))])
+    right = net.gradient
+    net.gradient = lambda x, t: {"W1": right(x, t)["W1"]}
+    check = check_gradients(net, rng.normal(size=(5, 4)), rng.integers(3, size=5))
+    assert not check
+    assert "no gradient for b1: forgotten?" in repr(check)
+
+
+def test_what_cannot_be_told_does_not_pass(rng):
+    """A foreign network in float32: the loop's round-off is larger than every gradient, right or wrong."""
+
+    class Foreign:
+        params = {"W": (1e-3 * rng.normal(size=(4, 3))).astype("float32")}  # noqa: RUF012
+
+        def loss(self, x, t):
+            return np.float32(5.0) + np.sum(x @ self.params["W"]) * np.float32(1e-6)
+
+        def gradient(self, x, t):
+            return {"W": -np.ones((4, 3), dtype="float32") * x.sum(axis=0)[:, None] * np.float32(1e-6)}
+
+    check = check_gradients(Foreign(), rng.normal(size=(5, 4)).astype("float32"), None)
+    assert not check
+    assert "all entries of W are too small for float32 to tell; check in float64" in repr(check)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda net, x, t: check_gradients(net, [[1.0]], t), "x: expected arrays"),
+        (lambda net, x, t: check_gradients(net, (255 * x).astype("uint8"), t), "uint8"),
+        (lambda net, x, t: check_gradients(net, x, t, h=-1e-4), "positive number"),
+        (lambda net, x, t: check_gradients(net, x[:0], t[:0]), "no sample"),
+        (lambda net, x, t: check_gradients(Relu(), x[:0]), "no entry"),
+        (lambda net, x, t: check_gradients(Network([Relu()]), x, t), "no parameters"),
+    ],
+)
+def test_bad_input_is_refused_by_name(make, says, rng):
+    net = Network([Affine(rng.normal(size=(4, 3)))])
+    with pytest.raises((TypeError, ValueError), match=says):
+        make(net, rng.uniform(size=(5, 4)), rng.integers(3, size=5))

@@ -413,3 +413,15 @@ class TestGradientDescent:
     def test_integers_are_refused(self, case):
         with pytest.raises(TypeError, match=r"init_x has dtype .*int64"):
             gradient_descent(total_square, case.asarray([-3, 4]))
+
+
+def test_a_function_that_returns_a_view_of_x():
+    """The value must be kept before x is put back; a view would change with it."""
+    np.testing.assert_allclose(numerical_gradient(lambda v: v[0, ...], np.asarray([3.0, 4.0])), [1.0, 0.0])
+
+
+def test_a_step_from_numpy_does_not_promote_float32():
+    x = np.asarray([3.0, 4.0], dtype="float32")
+    gradient = numerical_gradient(lambda v: v[0] + 0.0, x, h=np.float64(1e-3))
+    assert gradient.dtype == np.float32
+    np.testing.assert_allclose(gradient, [1.0, 0.0], rtol=1e-3)

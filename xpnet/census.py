@@ -30,12 +30,12 @@ def census(name, a, first, second, loss, tolerance, worst, samples):
         return ParameterCheck(**settled, passed=0, kinks=0, imprecise=0, failed=n.size, hint=_shape_hint(a, n))
     xp = namespace(a)
     error, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
-    passed = agree(a, n, tolerance_of(first.sides, tolerance))
+    passed = agree(a, n, tolerance_of(n, tolerance))
     kinks = imprecise = xp.zeros_like(passed)
     if second is not None:
         small, large = sorted((first, second), key=lambda change: change.h)
         noise = _noise(small, loss)
-        slack = tolerance_of(a, tolerance) * size + noise
+        slack = tolerance_of(n, tolerance) * size + noise
         near = xp.abs(a - small.gradient) <= slack
         kinks = ~passed & _bends(small, large, slack) & (near | _between(a, small, large, slack))
         within = ~passed & ~kinks & near

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 from array_api_compat import device, is_numpy_array
 
 from .functions import namespace
-from .gradients import default_step
-from .layers import Affine
-from .perturbations import by_loop, by_stacks, loss_with
+from .gradients import default_step, require_step
+from .perturbations import Rest, by_loop, by_stacks, is_affine, loss_with, way_to_go
 
 METHODS = ("auto", "difference", "stacked", "loop")
-STEP = 2.0**-20  # about 1e-6: truncation h²·f‴/6 is near round-off, and kinks are met a hundredth as often as at 1e-4
+STEP = 2.0**-30  # about 1e-9: the error is relative to the change, so that no smallness costs precision
 CACHE = 2**22  # bytes of all temporary arrays together on the host, where the processor's cache decides: 4 MiB
 DEVICE = 2**28  # and elsewhere, where long kernels do: 256 MiB
 TEMPORARIES = 16  # arrays of the size of a chunk that are alive at once
@@ -51,12 +50,14 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
     - "loop": the whole network runs twice for every entry;
     - "auto": the first of these that the layers behind the parameter allow.
 
-    ``h`` is by default 2⁻²⁰ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
-    takes a smaller step instead, which meets fewer kinks. ``memory``
-    bounds the temporary arrays, in bytes. ``skip_zeros`` says whether zero inputs are left out; None does so on the
-    host where it pays, elsewhere finding them would make the device wait. ``progress(n)`` is called when n more entries
-    are done. Raises ValueError for an unknown method, for one that a layer does not allow, and for a loss that is not
-    one number.
+    ``h`` is by default 2⁻³⁰ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
+    takes a smaller step instead, which meets fewer kinks. ``memory`` bounds the temporary arrays of a chunk, in bytes.
+    ``skip_zeros`` says whether zero inputs are left out; None does so on the host where it pays, elsewhere finding them
+    would make the device wait. ``progress(n)`` is called when n more entries are done. Raises ValueError for an unknown
+    method, for one that a layer does not allow, for a step that is not positive, and for a loss that is not one number.
+
+    On other libraries than NumPy the gradient becomes NaN if inputs times weights are so large, about 2e5 in float64,
+    that the power series is not exact: a smaller ``h`` mends that.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
@@ -67,6 +68,9 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
     loss = network.last_layer.forward(inputs[-1], t)
     if loss.shape != ():
         raise ValueError(f"the loss has shape {tuple(loss.shape)}; a gradient needs one number: x must be one batch")
+    if h is not None:
+        h = require_step(h)
+    t = getattr(network.last_layer, "t", t)  # as weights: labels would have to be told from weights again on a stack
     memory = memory or (CACHE if is_numpy_array(x) else DEVICE)
     largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(loss.dtype).bits // 8))
     progress = progress or (lambda count: None)
@@ -76,20 +80,22 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
         names = network.params.names_of(layer)
         if not names:
             continue
-        rest = _Rest(layers[place + 1 :], inputs[place + 1 :], network.last_layer, t, loss, method != "stacked")
-        way, reason = _way(method, rest)
+        rest = Rest(layers[place + 1 :], inputs[place + 1 :], network.last_layer, t, loss, method != "stacked")
+        way, reason = way_to_go(method, rest)
         if reason:
             raise ValueError(f"method={method!r} cannot be used for the parameters of {type(layer).__name__}: {reason}")
-        step = h or (STEP if way == "difference" else default_step(loss.dtype, namespace(x)))
+        flat = is_affine(layer) and inputs[place].ndim == 2
+        if way == "difference" and not flat:
+            way = "stacked"  # what moves is found by running the layer itself again, with the round-off of that
+        step = (STEP if way == "difference" else default_step(loss.dtype, namespace(x))) if h is None else h
         step *= second_step(way, loss.dtype, namespace(x)) if second else 1.0
-        flat = isinstance(layer, Affine) and inputs[place].ndim == 2
         if way == "loop":
             for name in names.values():
                 sides = by_loop(partial(loss_with, network, name, x, t), network.params[name], step, progress)
                 changes[name] = Change(sides, step, way)
         elif flat and way == "difference" and rest.samplewise:
-            sides = _affine_by_units(layer, rest, inputs[place], step, largest, skip_zeros, progress)
-            changes |= _weight_and_bias(sides, names, step, way)
+            sides = _affine_by_units(layer, names, rest, inputs[place], step, largest, skip_zeros, progress)
+            changes |= {name: Change(side, step, way) for name, side in sides.items()}
         else:
             for attribute, name in names.items():
                 sides = by_stacks(layer, attribute, rest, inputs[place], step, largest, progress)
@@ -104,86 +110,21 @@ def second_step(way, dtype, xp):
     return 2.0**-20 if way == "difference" else 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 8)
 
 
-class _Rest:
-    """What lies behind a layer: further layers, their inputs (the last are the scores), the output layer, the loss."""
+def _affine_by_units(layer, names, rest, x, h, largest, skip_zeros, progress):
+    """Return {name: loss changes (2, …)} of an Affine layer, where a move of W[i, j] changes unit j by ±h·x[:, i].
 
-    def __init__(self, layers, inputs, last_layer, t, loss, use_differences):
-        self.layers, self.inputs, self.last_layer, self.t, self.loss = layers, inputs, last_layer, t, loss
-        self.by_stack = [
-            not (use_differences and hasattr(layer, "difference")) for layer in [*self.layers, self.last_layer]
-        ]
-
-    @property
-    def samplewise(self):
-        return all(getattr(layer, "samplewise", False) for layer in [*self.layers, self.last_layer])
-
-    def loss_change(self, dx):
-        """Return by how much the loss changes (…) if the first layer's input (N, D) changes by each of dx (…, N, D)."""
-        for layer, x, y, by_stack in zip(self.layers, self.inputs, self.inputs[1:], self.by_stack, strict=False):
-            dx = layer.forward(x + dx) - y if by_stack else layer.difference(dx)
-        if self.by_stack[-1]:
-            return self.last_layer.forward(self.inputs[-1] + dx, self.t) - self.loss
-        return namespace(dx).sum(self.last_layer.difference(dx), axis=-1)
-
-    def stacked(self):
-        """Yield (layer, input, further arguments of forward) for the layers that run on stacks."""
-        for layer, x, by_stack in zip([*self.layers, self.last_layer], self.inputs, self.by_stack, strict=True):
-            if by_stack:
-                yield layer, x, (self.t,) if layer is self.last_layer else ()
-
-    def first_unstackable(self):
-        """Return what is wrong with the first of them that does not let leading axes pass, or None."""
-        for layer, x, more in self.stacked():
-            xp = namespace(x)
-            pair = (x, 0.75 * x)
-            try:
-                singly = xp.stack([layer.forward(one, *more) for one in pair])
-                stacked = layer.forward(xp.stack(pair)[:, None, ...], *more)[:, 0, ...]
-                tolerance = 1000 * xp.finfo(singly.dtype).eps * xp.max(xp.abs(singly))
-                if stacked.shape != singly.shape or not bool(xp.all(xp.abs(stacked - singly) <= tolerance)):
-                    return f"{type(layer).__name__} behind it gives other results for a stack of inputs than one by one"
-            except Exception as error:  # whatever a foreign layer raises on a stack, it cannot run on one
-                return f"{type(layer).__name__} behind it cannot run on a stack of inputs ({error})"
-            finally:
-                layer.forward(x, *more)
-        return None
-
-
-def _way(method, rest):
-    """Return (the way to go, None), or (None, the reason why ``method`` cannot be used)."""
-    if method == "loop" or not any(rest.by_stack):
-        return ("loop" if method == "loop" else "difference"), None
-    if method == "difference":
-        lacking = [type(layer).__name__ for layer, _, _ in rest.stacked()]
-        return None, f"{', '.join(lacking)} behind it has no method difference(dx)"
-    unstackable = rest.first_unstackable()
-    if unstackable is None:
-        return "stacked", None
-    return ("loop", None) if method == "auto" else (None, unstackable)
-
-
-def _weight_and_bias(sides, names, h, how):
-    """Take (2, D + 1, M) apart: the bias is the weight on an input of one."""
-    if "b" not in names:
-        return {names["W"]: Change(sides, h, how)}
-    return {names["W"]: Change(sides[:, :-1, :], h, how), names["b"]: Change(sides[:, -1, :], h, how)}
-
-
-def _affine_by_units(layer, rest, x, h, largest, skip_zeros, progress):
-    """Return the loss changes (2, D + 1, M) of an Affine layer, where a move of W[i, j] changes unit j by ±h·x[:, i].
-
-    Works through chunks (features, samples, units) of at most ``largest`` entries: input features i, the samples that
-    are not zero there, and units j.
+    The bias is one more weight, on an input of one. Works through chunks (features, samples, units) of at most
+    ``largest`` entries: input features i, the samples that are not zero there, and units j.
     """
     xp = namespace(x)
-    if layer.b is not None:
-        x = xp.concat([x, xp.ones((x.shape[0], 1), dtype=x.dtype, device=device(x))], axis=1)
+    one = xp.ones((x.shape[0], 1), dtype=x.dtype, device=device(x))
+    x = xp.concat([{"W": x, "b": one}[attribute] for attribute in names], axis=1)
     units = layer.W.shape[1]
     alone = 0
     while alone < len(rest.layers) and getattr(rest.layers[alone], "elementwise", False):
         alone += 1
     mixing = rest.layers[alone:]
-    if mixing and isinstance(mixing[0], Affine):
+    if mixing and is_affine(mixing[0]):
         directions, mixing = mixing[0].W, mixing[1:]
     else:
         directions = xp.eye(units, dtype=x.dtype, device=device(x))
@@ -199,21 +140,26 @@ def _affine_by_units(layer, rest, x, h, largest, skip_zeros, progress):
         for values, rows in samples.chunks(largest // (together * width)):
             move = h * values[..., None]
             z = xp.stack([move, -move])  # (2, features, samples, 1), behind the next layer (…, units)
-            for layer in rest.layers[:alone]:
-                z = layer.difference(z, _of_units(rows, some))
+            for single in rest.layers[:alone]:
+                z = single.difference(z, _of_units(rows, some))
             if series:
                 parts = rows(series[-1][:, some]) * z
                 for coefficient in series[-2::-1]:
                     parts = (parts + rows(coefficient[:, some])) * z
             else:
                 dx = z[..., None] * directions[some, :]  # (2, features, samples, units, all scores)
-                for layer in mixing:
-                    dx = layer.difference(dx, _of_samples(rows))
+                for mixed in mixing:
+                    dx = mixed.difference(dx, _of_samples(rows))
                 parts = rest.last_layer.difference(dx, _of_samples(rows))
             by_features.append(xp.sum(parts, axis=2))
             progress(values.shape[0] * (some.stop - some.start))
         by_units.append(samples.in_order(xp.concat(by_features, axis=1)))
-    return xp.concat(by_units, axis=2)
+    sides, found = xp.concat(by_units, axis=2), {}
+    for attribute, name in names.items():
+        count = 1 if attribute == "b" else sides.shape[1] - ("b" in names)
+        start = 0 if attribute == next(iter(names)) else sides.shape[1] - count
+        found[name] = xp.reshape(sides[:, start : start + count, :], (2, *getattr(layer, attribute).shape))
+    return found
 
 
 def _of_units(rows, some):
@@ -238,13 +184,13 @@ def _series(last_layer, directions, largest_input, h):
     if getattr(last_layer, "exact_series", False):
         return last_layer.series(directions, 2)
     if is_numpy_array(directions):
-        terms = next((k for k in (2, 3, 4) if float(bound) ** k <= limit), None)
+        terms = next((k for k in (2, 3, 4) if float(bound) <= limit ** (1 / k)), None)
         return terms and last_layer.series(directions, terms)
     if h > STEP:
         return None
     # to look at the bound would make the device wait; beyond it the gradient becomes NaN, and a smaller h mends that
     first, *others = last_layer.series(directions, 4)
-    return [xp.where(bound**4 <= limit, first, xp.nan), *others]
+    return [xp.where(bound <= limit**0.25, first, xp.nan), *others]
 
 
 class _Samples:

@@ -24,7 +24,7 @@ def numerical_diff(f, x, *, h=1e-4, method="central"):
     """
     if method not in ("central", "forward"):
         raise ValueError(f"method is {method!r}; it must be 'central' or 'forward'")
-    _require_step(h)
+    h = require_step(h)
     if isinstance(x, (int, float)):
         vanishes = x + h == x or x - h == x
     else:
@@ -85,8 +85,7 @@ def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**2
     xp = namespace(x)
     if points and not x.ndim:
         raise ValueError("points=True needs an array of points, but x has no axis")
-    h = default_step(x.dtype, xp) if h is None else h
-    _require_step(h)
+    h = require_step(default_step(x.dtype, xp) if h is None else h)
     if 0 in x.shape:
         return xp.zeros_like(x)
     if stacked:
@@ -124,9 +123,11 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     return (x, xp.stack(path)) if return_path else x
 
 
-def _require_step(h):
+def require_step(h):
+    """Return the step ``h`` as a float; raise ValueError unless it is a positive number."""
     if not (isinstance(h, Real) and h > 0 and math.isfinite(h)):
         raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
+    return float(h)  # a NumPy scalar would promote float32
 
 
 def _gradient_loop(f, x, h):
@@ -161,8 +162,10 @@ def _gradient_loop(f, x, h):
 
 def _scalar(value):
     """Return what ``f`` returned if it is one number, on whatever device it lies."""
-    if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
+    if isinstance(value, (int, float)):
         return value
+    if getattr(value, "shape", None) == ():
+        return namespace(value).asarray(value, copy=True)  # f may have returned a view of x, which is about to move
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     raise ValueError(
         f"f returned {type(value).__name__}{shape}; a gradient needs one number (sum or average it, or pass "

@@ -9,6 +9,7 @@ from .backend import get_backend, random_generator
 from .differences import loss_changes
 from .functions import namespace, require_floats, softmax
 from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .perturbations import offers
 
 
 class Parameters(Mapping):
@@ -91,6 +92,7 @@ class Network:
         self.layers = MappingProxyType(names)
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         self.params = Parameters(layers)
+        self._first = next(iter(self.params), None)
 
     def _inputs(self, x):
         """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
@@ -102,9 +104,8 @@ class Network:
             )
         if 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
-        for parameter in self.params.values():
-            return x if x.dtype == parameter.dtype else xp.astype(x, parameter.dtype)
-        return x
+        dtype = self.params[self._first].dtype if self._first else x.dtype
+        return x if x.dtype == dtype else xp.astype(x, dtype)
 
     def predict(self, x):
         """Return the scores (…, N, C) of inputs ``x`` (…, N, D), or (C,) of one sample (D,).
@@ -165,7 +166,7 @@ class Network:
         for layer in reversed(others):
             dout = layer.backward(dout)
         # the gradient with respect to the data is never needed, and costs as much as the first layer's own
-        getattr(first, "backward_parameters", first.backward)(dout)
+        (first.backward_parameters if offers(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
 
     def gradient(self, x, t):
@@ -200,6 +201,11 @@ class Network:
             x, t = x[None, :], t[None, ...]
         for name, value in self.params.items():
             require_floats(name, value)
+        if any(getattr(type(self), own) is not getattr(Network, own) for own in ("loss", "predict")):
+            if options.get("method", "auto") not in ("auto", "loop"):
+                name = type(self).__name__
+                raise ValueError(f"{name} has a loss or predict of its own, so only method='loop' fits it")
+            options["method"] = "loop"
         return loss_changes(self, x, t, **options)
 
 

@@ -95,7 +95,9 @@ class GradientCheck:
         lines += [f"problem          {problem}" for problem in self.problems]
         verdict = "pass" if self else "FAIL"
         agree = f"{self.failed} of {self.checked} entries fail" if self.failed else f"{self.checked} entries agree"
-        lines.append(f"{verdict}             {agree if self.checked else 'nothing could be checked'}")
+        if self.problems and not self.failed:
+            agree = "see the problem above" if self.checked else "nothing could be checked"
+        lines.append(f"{verdict}             {agree}")
         return "\n".join(lines)
 
 

@@ -139,7 +139,7 @@ def train(
             rng_state = rng.bit_generator.state
             continue
         good = {name: xp.asarray(value, copy=True) for name, value in network.params.items()}
-        order = xp.concat([xp.asarray(batch, device=where) for batch in batches])
+        order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
         losses, start = [], 0
         for batch in batches:
             chosen = order[start : start + batch.shape[0]]
