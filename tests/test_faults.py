@@ -10,6 +10,7 @@ import sys
 import threading
 import tracemalloc
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,14 @@ class TestTrainPy:
             (["--checkpoint", "there.npz", "--resume", "--seed", "1"], "was begun with --seed 0, now it is 1; give"),
             (["--checkpoint", "there.npz", "--resume", "--hidden", "9"], "was begun with --hidden 8, now it is 9"),
             (["--checkpoint", "broken.npz", "--resume"], "broken.npz was not saved by xpnet, or is damaged"),
-            (["--show-mistakes"], "no window can be opened here; name a file: --show-mistakes FILE"),
+            pytest.param(
+                ["--show-mistakes"], "no window can be opened here; name a file: --show-mistakes FILE",
+                marks=pytest.mark.skipif(not find_spec("matplotlib"), reason="pip install matplotlib"),
+            ),
+            pytest.param(
+                ["--show-mistakes"], "pictures need matplotlib; run: pip install matplotlib",
+                marks=pytest.mark.skipif(bool(find_spec("matplotlib")), reason="matplotlib is installed"),
+            ),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
