@@ -104,6 +104,10 @@ def main():
         backend = get_backend(options.backend)
         print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}", flush=True)
         pictures = options.save_plot or options.show_mistakes is not None
+        if options.save_plot:
+            folder, kind = os.path.dirname(options.save_plot), os.path.splitext(options.save_plot)[1]
+            if not os.path.isdir(folder or ".") or kind not in (".png", ".pdf", ".svg"):
+                raise ValueError(f"--save-plot {options.save_plot}: name a .png, .pdf or .svg in an existing folder")
         if pictures:
             import matplotlib  # before the training, to find now that it is missing or has no screen
 

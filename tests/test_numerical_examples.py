@@ -32,7 +32,8 @@ class TestCheckGradients:
         lines = ran.stdout.splitlines()
         assert lines[0].endswith(f", 784-20-10 {activation}")
         assert lines[1].startswith(f"gradient check   TwoLayerNet, batch 10, {dtype}, difference propagation, h = 2^-")
-        assert lines[-1] == "pass             15910 entries agree"
+        assert lines[-1].startswith("pass             159")
+        assert sum(map(int, re.findall(r"\d+", lines[-1]))) == 15910  # agree, on a kink, too small to tell
 
     @pytest.mark.parametrize(
         ("mistake", "parameters", "says"),

@@ -132,7 +132,16 @@ class _Layer:
         self.dout = xp.asarray(draw, dtype=out.dtype, device=device(x))
 
     def problems(self):
-        return _not_finite(self.values) or _forward_problems([self.layer], self.values["x"], *self.more)
+        found = _not_finite(self.values) or _forward_problems([self.layer], self.values["x"], *self.more)
+        if not found:
+            given = self._fresh_dout()
+            self.layer.backward(given)
+            if not bool(namespace(given).all(given == self.dout)):
+                found = [f"{type(self.layer).__name__}.backward changes its dout; return a new array"]
+        return found
+
+    def _fresh_dout(self):
+        return namespace(self.dout).asarray(self.dout, copy=True)
 
     def loss(self):
         return self.loss_with("x", self.values["x"])
@@ -149,7 +158,7 @@ class _Layer:
 
     def gradients(self):
         self.loss()
-        found = {"x": self.layer.backward(self.dout)}
+        found = {"x": self.layer.backward(self._fresh_dout())}
         names = [name for name in self.values if name != "x" and hasattr(self.layer, f"d{name}")]
         return found | {name: getattr(self.layer, f"d{name}") for name in names}
 

@@ -22,6 +22,13 @@ class Parameters(Mapping):
 
     def __init__(self, layers):
         learning = [layer for layer in layers if getattr(layer, "parameters", ())]
+        for layer in learning:
+            kind = type(layer).__name__
+            if isinstance(layer.parameters, str):
+                raise TypeError(f"{kind}.parameters is the string {layer.parameters!r}; write ({layer.parameters!r},)")
+            for attribute in layer.parameters:
+                if not hasattr(layer, attribute):
+                    raise AttributeError(f"{kind} names {attribute!r} in its parameters, but has no such attribute")
         self._owners = {
             f"{attribute}{number}": (layer, attribute)
             for number, layer in enumerate(learning, start=1)

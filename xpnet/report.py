@@ -94,7 +94,12 @@ class GradientCheck:
             lines += [f"                 {p.hint}"] if p.hint else []
         lines += [f"problem          {problem}" for problem in self.problems]
         verdict = "pass" if self else "FAIL"
-        agree = f"{self.failed} of {self.checked} entries fail" if self.failed else f"{self.checked} entries agree"
+        undecided = {"on a kink": sum(p.kinks for p in self.parameters)}
+        undecided["too small to tell"] = sum(p.imprecise for p in self.parameters)
+        agree = f"{self.checked - sum(undecided.values())} entries agree"
+        agree += "".join(f", {count} are {where}" for where, count in undecided.items() if count)
+        if self.failed:
+            agree = f"{self.failed} of {self.checked} entries fail"
         if self.problems and not self.failed:
             agree = "see the problem above" if self.checked else "nothing could be checked"
         lines.append(f"{verdict}             {agree}")

@@ -44,7 +44,7 @@ class TrainingState(NamedTuple):
                 raise ValueError(
                     f"parameter {name} of the network has shape {tuple(old.shape)} and dtype {dtype}, but was saved "
                     f"with shape {saved.shape} and dtype {saved.dtype.name}; build the network as it was when it was "
-                    "saved"
+                    f"saved, with the same sizes and dtype={saved.dtype.name!r}"
                 )
             arrays[name] = namespace(old).asarray(saved, device=device(old), copy=True)
         for name, array in arrays.items():

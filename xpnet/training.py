@@ -95,9 +95,10 @@ def train(
     with the same data and settings, the run goes on as if it had not stopped, on NumPy bit for bit. ``epochs`` and
     ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
 
-    Nothing happens until the generator is read. Raises ValueError for counts that are not positive, a learning
-    rate that is not a positive number, data whose shapes do not fit, or a ``resume`` that does not fit; TypeError for
-    data that are not arrays; TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
+    Data are checked at once, but nothing is trained until the generator is read: ``for record in train(...)``. Raises
+    ValueError for counts that are not positive, a learning rate that is not a positive number, data whose shapes do
+    not fit, or a ``resume`` that does not fit; TypeError for data that are not arrays; TrainingError after an epoch in
+    which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
@@ -122,61 +123,64 @@ def train(
     xp, where = array_namespace(x_train, t_train), device(x_train)
     learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
     rng = random_generator(rng, "batches")
-    first, iteration = 1, 0
-    if resume is not None:
-        if not isinstance(resume, EpochRecord):
-            raise TypeError(f"resume is {type(resume).__name__}; it must be an EpochRecord, the last one of a run")
-        _rewind(rng, resume, x_train.shape[0], batch_size)
-        first, iteration = resume.epoch, resume.iteration
-    plan = epochs_of_batches(
-        x_train.shape[0], batch_size, rng, epochs=epochs, iterations=iterations, replacement=replacement, first=first
-    )
-    rng_state = rng.bit_generator.state
-    for epoch, batches in enumerate(plan, start=first):
-        earlier = resume.losses if resume is not None and epoch == first else ()
-        batches = batches[len(earlier) :]
-        if not batches:
-            rng_state = rng.bit_generator.state
-            continue
-        good = {name: xp.asarray(value, copy=True) for name, value in network.params.items()}
-        order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
-        losses, start = [], 0
-        for batch in batches:
-            chosen = order[start : start + batch.shape[0]]
-            start += batch.shape[0]
-            x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
-            if gradient == "numerical":
-                loss, gradients = network.loss(x, t), network.numerical_gradient(x, t)
-            else:
-                loss, gradients = network.loss_and_gradient(x, t)
-            for name in network.params:
-                network.params[name] -= learning_rate * gradients[name]
-            losses.append(loss)
-            if on_iteration is not None:
-                on_iteration()
-        losses = to_numpy(xp.stack(losses))
-        sound = to_numpy(xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()]))
-        finite = abs(losses) < float("inf")  # false for NaN too
-        if not (finite.all() and sound.all()):
-            _put_back(network, good)
-            bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
-            what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
-            why = _likely_cause(network, x_train, t_train, learning_rate)
-            message = f"in epoch {epoch}, iteration {bad}, {what}: {why}. The network is as it was before this epoch"
-            raise TrainingError(message, epoch, bad, good)
-        if len(earlier):
-            losses = array_namespace(losses).concat([earlier, losses])
-        iteration += len(batches)
-        yield EpochRecord(
-            epoch,
-            iteration,
-            float(losses.mean()),
-            float(network.accuracy(x_train, t_train)),
-            None if x_test is None else float(network.accuracy(x_test, t_test)),
-            losses,
-            rng_state,
-        )
+
+    def records():
+        first, iteration = 1, 0
+        if resume is not None:
+            if not isinstance(resume, EpochRecord):
+                raise TypeError(f"resume is {type(resume).__name__}; it must be an EpochRecord, the last one of a run")
+            _rewind(rng, resume, x_train.shape[0], batch_size)
+            first, iteration = resume.epoch, resume.iteration
+        length = {"epochs": epochs, "iterations": iterations}
+        plan = epochs_of_batches(x_train.shape[0], batch_size, rng, replacement=replacement, first=first, **length)
         rng_state = rng.bit_generator.state
+        for epoch, batches in enumerate(plan, start=first):
+            earlier = resume.losses if resume is not None and epoch == first else ()
+            batches = batches[len(earlier) :]
+            if not batches:
+                rng_state = rng.bit_generator.state
+                continue
+            good = {name: xp.asarray(value, copy=True) for name, value in network.params.items()}
+            order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
+            losses, start = [], 0
+            for batch in batches:
+                chosen = order[start : start + batch.shape[0]]
+                start += batch.shape[0]
+                x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
+                if gradient == "numerical":
+                    loss, gradients = network.loss(x, t), network.numerical_gradient(x, t)
+                else:
+                    loss, gradients = network.loss_and_gradient(x, t)
+                for name in network.params:
+                    network.params[name] -= learning_rate * gradients[name]
+                losses.append(loss)
+                if on_iteration is not None:
+                    on_iteration()
+            losses = to_numpy(xp.stack(losses))
+            sound = to_numpy(xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()]))
+            finite = abs(losses) < float("inf")  # false for NaN too
+            if not (finite.all() and sound.all()):
+                _put_back(network, good)
+                bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
+                what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
+                why = _likely_cause(network, x_train, t_train, learning_rate)
+                message = f"in epoch {epoch}, iteration {bad}, {what}: {why}. The network is as before this epoch"
+                raise TrainingError(message, epoch, bad, good)
+            if len(earlier):
+                losses = array_namespace(losses).concat([earlier, losses])
+            iteration += len(batches)
+            yield EpochRecord(
+                epoch,
+                iteration,
+                float(losses.mean()),
+                float(network.accuracy(x_train, t_train)),
+                None if x_test is None else float(network.accuracy(x_test, t_test)),
+                losses,
+                rng_state,
+            )
+            rng_state = rng.bit_generator.state
+
+    return records()
 
 
 def _rewind(rng, resume, size, batch_size):
