@@ -164,8 +164,8 @@ def train(
                 bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
                 what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
                 why = _likely_cause(network, x_train, t_train, learning_rate)
-                message = f"in epoch {epoch}, iteration {bad}, {what}: {why}. The network is as before this epoch"
-                raise TrainingError(message, epoch, bad, good)
+                message = f"in epoch {epoch}, iteration {bad}, {what}: {why}."
+                raise TrainingError(f"{message} The network is as it was before this epoch", epoch, bad, good)
             if len(earlier):
                 losses = array_namespace(losses).concat([earlier, losses])
             iteration += len(batches)
