@@ -92,6 +92,9 @@ def main():
         check = check_gradients(network, x, t, method=options.method, seed=options.seed)
     except (ArithmeticError, BackendError, TypeError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C, before there was a verdict")
+        return 130
     print(f"{backend.describe()}, 784-{hidden}-10 {options.activation}")
     print(check)
     return 0 if check else 1

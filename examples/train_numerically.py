@@ -31,6 +31,7 @@ def command_line():
 def main():
     parser = command_line()
     options = parser.parse_args()
+    largest = 0.0
     try:
         backend = get_backend(options.backend)
         print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}", flush=True)
@@ -51,7 +52,6 @@ def main():
             )
 
         start = time.perf_counter()
-        largest = 0.0
         with tqdm(total=options.iterations, unit=" iterations", leave=False, disable=None) as bar:
             numerical, numerical_records = run("numerical", bar.update)
             propagated, propagated_records = run("backpropagation")
@@ -69,7 +69,7 @@ def main():
     except (ArithmeticError, BackendError, TypeError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C")
+        print(f"stopped by Ctrl-C; largest difference of a batch's loss in the epochs above {largest:.1e}")
         return 130
     seconds = time.perf_counter() - start
     weights = max(
