@@ -181,6 +181,23 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in set(repeated)]
 
 
+class Scale:
+    """A user's layer that learns, on any backend: x·gamma, one factor for each feature, without difference."""
+
+    parameters = ("gamma",)
+
+    def __init__(self, gamma):
+        self.gamma = gamma
+
+    def forward(self, x):
+        self.x = x
+        return x * self.gamma
+
+    def backward(self, dout):
+        self.dgamma = array_namespace(dout).sum(dout * self.x, axis=0)
+        return dout * self.gamma
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240229)

@@ -255,8 +255,9 @@ class TestCuPyDiagnoses:
         assert backend.describe().startswith("backend cupy:1, device Fake GPU 1, ")
 
     def test_first_gpu_without_a_number(self, fake_cupy):
-        assert fake_cupy(gpus=2).used == []
+        cupy = fake_cupy(gpus=2)
         assert get_backend("cupy").device.id == 0
+        assert cupy.used == [0]
 
     @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
     def test_real_cupy_without_a_gpu_says_so(self):

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
+from conftest import Scale
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -268,23 +269,6 @@ class Tanh:
 
     def backward(self, dout):
         return dout * (1 - self.y**2)
-
-
-class Scale:
-    """A user's layer that learns: one factor for each feature."""
-
-    parameters = ("gamma",)
-
-    def __init__(self, gamma):
-        self.gamma = gamma
-
-    def forward(self, x):
-        self.x = x
-        return x * self.gamma
-
-    def backward(self, dout):
-        self.dgamma = array_namespace(dout).sum(dout * self.x, axis=0)
-        return dout * self.gamma
 
 
 class QuarticLoss:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
+from conftest import Scale
 
 from xpnet import (
     Affine,
@@ -743,23 +744,6 @@ class TestReport:
 
 
 # ── What must not be blamed on the gradient, and what must not pass ─────────────────────────────────────────────────
-
-
-class Scale:
-    """A user's layer that learns, without difference."""
-
-    parameters = ("gamma",)
-
-    def __init__(self, gamma):
-        self.gamma = gamma
-
-    def forward(self, x):
-        self.x = x
-        return x * self.gamma
-
-    def backward(self, dout):
-        self.dgamma = (dout * self.x).sum(axis=0)
-        return dout * self.gamma
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from array_api_compat import array_namespace, is_writeable_array
+from array_api_compat import is_writeable_array
+from conftest import Scale
 
 from xpnet import (
     Affine,
@@ -22,23 +23,6 @@ from xpnet import (
 
 W_BOOK = [[-0.48459566, 0.5243312, 0.04511345], [-0.96368618, -1.78325219, -0.88296112]]
 GRADIENT_BOOK = np.asarray([[0.17890118, 0.15673873, -0.33563992], [0.26835177, 0.2351081, -0.50345987]])
-
-
-class Scale:
-    """A user's layer: x·gamma, one factor for each feature."""
-
-    parameters = ("gamma",)
-
-    def __init__(self, gamma):
-        self.gamma = gamma
-
-    def forward(self, x):
-        self.x = x
-        return x * self.gamma
-
-    def backward(self, dout):
-        self.dgamma = array_namespace(dout).sum(dout * self.x, axis=0)
-        return dout * self.gamma
 
 
 def small(case, activation="sigmoid", seed=1, std=1.0):

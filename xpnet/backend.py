@@ -54,8 +54,8 @@ class Backend(NamedTuple):
 def get_backend(name=None):
     """Return the backend ``name``: one of ``NAMES``, None for the environment's choice, or a Backend.
 
-    ``cupy:N`` also makes GPU N this thread's current device, and ``jax`` switches on its 64-bit numbers. Raises
-    BackendError if it cannot be used; there is no silent fall-back to the CPU.
+    ``cupy:N`` also makes GPU N (``cupy`` makes GPU 0) this thread's current device, and ``jax`` switches on its 64-bit
+    numbers. Raises BackendError if it cannot be used; there is no silent fall-back to the CPU.
 
     Source: the design of DeZero's and Thinc's switches, with the reason in the error.
 
