@@ -183,6 +183,11 @@ def _rows(xp, t, num_classes, dtype):
     return xp.where(known, xp.astype(hot, dtype), xp.nan)
 
 
+def as_rows(x):
+    """Return ``x`` (…, D) with all its leading axes in one, (M, D)."""
+    return x if x.ndim == 2 else namespace(x).reshape(x, (-1, x.shape[-1]))
+
+
 def as_targets(t, y):
     """Return targets ``t`` as weights (…, C) of the classes in the dtype of ``y`` (…, C).
 
@@ -191,6 +196,8 @@ def as_targets(t, y):
     ValueError for shapes that do not fit.
     """
     xp = namespace(y, t, names="predictions and targets t")
+    if t.dtype == y.dtype and t.shape == y.shape:
+        return t
     if t.ndim < y.ndim and xp.isdtype(t.dtype, "integral"):
         weights = _rows(xp, t, y.shape[-1], y.dtype)
     elif t.dtype == y.dtype:

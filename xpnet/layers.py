@@ -18,7 +18,7 @@ that sample alone; ``difference`` then takes ``at``, a function that brings an a
 and units that dx is about. ``elementwise`` says that each entry depends on one entry alone, and moves no further.
 """
 
-from .functions import as_targets, namespace, sigmoid, softmax
+from .functions import as_rows, as_targets, namespace, sigmoid, softmax
 
 
 def everywhere(kept):
@@ -154,16 +154,15 @@ class Affine:
 
     def backward_parameters(self, dout):
         """Keep dW and db only, for a first layer: nobody needs the gradient with respect to the data."""
-        xp = namespace(dout)
-        rows = xp.reshape(dout, (-1, dout.shape[-1]))
-        self.dW = xp.reshape(self.x, (-1, self.x.shape[-1])).T @ rows
+        x, rows = as_rows(self.x), as_rows(dout)
+        self.dW = x.T @ rows
         if self.b is not None:
-            self.db = xp.sum(rows, axis=0)
+            self.db = namespace(rows).sum(rows, axis=0)
 
     def difference(self, dx, at=everywhere):
         """Return dx @ W: an affine map has no other change."""
-        rows = namespace(dx).reshape(dx, (-1, dx.shape[-1]))  # one flat product: stacked ones are slow on a GPU
-        return namespace(dx).reshape(rows @ self.W, (*dx.shape[:-1], self.W.shape[1]))
+        out = as_rows(dx) @ self.W  # one flat product: stacked ones are slow on a GPU
+        return namespace(dx).reshape(out, (*dx.shape[:-1], self.W.shape[1]))
 
 
 class Softmax:

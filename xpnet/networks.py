@@ -42,15 +42,17 @@ class Parameters(Mapping):
     def __setitem__(self, name, value):
         if name not in self._owners:
             raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
-        old = self[name]
+        layer, attribute = self._owners[name]
+        old = getattr(layer, attribute)
+        if value is old:  # what params[name] -= step assigns where arrays can be written
+            return
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
             raise TypeError(f"parameter {name} is an array of shape {tuple(old.shape)}; got {type(value).__name__}")
-        if value is not old and (tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype):
+        if tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype:
             raise ValueError(
                 f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
                 f"{tuple(value.shape)} and dtype {value.dtype}"
             )
-        layer, attribute = self._owners[name]
         setattr(layer, attribute, value)
 
     def __iter__(self):
@@ -65,15 +67,13 @@ class Parameters(Mapping):
 
     def gradients(self):
         """Return the gradients that the last backward left beside the parameters: dW beside W."""
-        found = {}
-        for name, (layer, attribute) in self._owners.items():
-            if not hasattr(layer, f"d{attribute}"):
-                raise AttributeError(
-                    f"{type(layer).__name__} names {attribute!r} in its parameters, but its backward left no "
-                    f"d{attribute}: keep the gradient there"
-                )
-            found[name] = getattr(layer, f"d{attribute}")
-        return found
+        try:
+            return {name: getattr(layer, f"d{attribute}") for name, (layer, attribute) in self._owners.items()}
+        except AttributeError as error:
+            raise AttributeError(
+                f"{type(error.obj).__name__} names {error.name[1:]!r} in its parameters, but its backward left no "
+                f"{error.name}: keep the gradient there"
+            ) from None
 
 
 class Network:
@@ -104,15 +104,17 @@ class Network:
     def _inputs(self, x):
         """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
         xp = namespace(x)
+        if 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
+        dtype = self.params[self._first].dtype if self._first else None
+        if x.dtype == dtype:
+            return x
         if not xp.isdtype(x.dtype, "real floating"):
             raise TypeError(
                 f"x has dtype {x.dtype}; a network takes floats, for images in [0, 1]: load_mnist(normalize=True) "
                 "or xp.astype(x, xp.float32) / 255"
             )
-        if 0 in x.shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
-        dtype = self.params[self._first].dtype if self._first else x.dtype
-        return x if x.dtype == dtype else xp.astype(x, dtype)
+        return x if dtype is None else xp.astype(x, dtype)
 
     def predict(self, x):
         """Return the scores (…, N, C) of inputs ``x`` (…, N, D), or (C,) of one sample (D,).
@@ -161,8 +163,8 @@ class Network:
             scores = self.predict(x[start:stop, ...])
             if t.ndim > 1 and t.shape[-1] != scores.shape[-1]:
                 raise ValueError(f"targets t have shape {tuple(t.shape)}, but there are {scores.shape[-1]} classes")
-            best, known = xp.argmax(scores, axis=-1), ~xp.isnan(xp.max(scores, axis=-1))
-            right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & known))
+            best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
+            right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & ~unknown))
         return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
 
     def loss_and_gradient(self, x, t):

@@ -1,13 +1,12 @@
 """What a gradient check found, as numbers and as text."""
 
 import math
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 WAYS = {"difference": "difference propagation", "stacked": "stacked evaluation", "loop": "plain loop"}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a parameter: where it is, both gradients, and the relative error |a − n| / max(|a|, |n|)."""
 
     index: tuple
@@ -23,8 +22,7 @@ class Entry:
         return self.backprop / self.numerical
 
 
-@dataclass(frozen=True)
-class ParameterCheck:
+class ParameterCheck(NamedTuple):
     """The census of one parameter: how many of its entries were checked, and what became of them.
 
     ``passed`` agree within the tolerance or the measured error bound; ``kinks`` lie on a kink of the loss within the
@@ -54,7 +52,6 @@ class ParameterCheck:
         return self.passed + self.kinks + self.imprecise + self.failed
 
 
-@dataclass
 class GradientCheck:
     """What ``check_gradients`` found: true if all is right, and a report as its ``repr``.
 
@@ -62,11 +59,9 @@ class GradientCheck:
     ``audit`` how the numerical gradient itself was confirmed.
     """
 
-    title: str
-    parameters: list = field(default_factory=list)
-    problems: list = field(default_factory=list)
-    audit: str = ""
-    seconds: float = 0.0
+    def __init__(self, title, problems=()):
+        self.title, self.audit, self.seconds = title, "", 0.0
+        self.parameters, self.problems = [], list(problems)
 
     def __bool__(self):
         return bool(self.parameters) and not self.problems and not self.failed
