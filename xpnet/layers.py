@@ -75,17 +75,17 @@ class Relu:
 
     def forward(self, x):
         """Return max(x, 0) in the shape of ``x``; NaN stays NaN."""
-        self.x = x
-        return namespace(x).maximum(x, 0)
+        self.x, self.y = x, namespace(x).maximum(x, 0)
+        return self.y
 
     def backward(self, dout):
-        """Return ``dout`` where x > 0 and 0 elsewhere."""
-        return namespace(dout).where(self.x <= 0, 0.0, dout)
+        """Return ``dout`` where x > 0 and 0 elsewhere; NaN where ``dout`` or x is NaN, or ``dout`` infinite at x ≤ 0."""
+        return dout * namespace(dout).sign(self.y)  # choosing with where is several times slower on a processor
 
     def difference(self, dx, at=everywhere):
         """Return max(x + dx, 0) − max(x, 0) = max(dx + min(x, 0), −max(x, 0)), which subtracts no near numbers."""
         xp = namespace(dx)
-        return xp.maximum(dx + at(xp.minimum(self.x, 0)), at(-xp.maximum(self.x, 0)))
+        return xp.maximum(dx + at(xp.minimum(self.x, 0)), at(-self.y))
 
 
 class Sigmoid:
