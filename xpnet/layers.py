@@ -75,17 +75,17 @@ class Relu:
 
     def forward(self, x):
         """Return max(x, 0) in the shape of ``x``; NaN stays NaN."""
-        self.x, self.y = x, namespace(x).maximum(x, 0)
-        return self.y
+        self.x = x
+        return namespace(x).maximum(x, 0)
 
     def backward(self, dout):
-        """Return ``dout`` where x > 0 and 0 elsewhere; NaN where ``dout`` or x is NaN, or ``dout`` infinite at x ≤ 0."""
-        return dout * namespace(dout).sign(self.y)  # choosing with where is several times slower on a processor
+        """Return ``dout`` where x > 0 and 0 elsewhere, or NaN if ``dout`` is infinite or NaN there."""
+        return dout * namespace(dout).astype(self.x > 0, dout.dtype)  # where(…) takes a processor several times longer
 
     def difference(self, dx, at=everywhere):
         """Return max(x + dx, 0) − max(x, 0) = max(dx + min(x, 0), −max(x, 0)), which subtracts no near numbers."""
         xp = namespace(dx)
-        return xp.maximum(dx + at(xp.minimum(self.x, 0)), at(-self.y))
+        return xp.maximum(dx + at(xp.minimum(self.x, 0)), at(-xp.maximum(self.x, 0)))
 
 
 class Sigmoid:
