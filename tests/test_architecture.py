@@ -22,10 +22,11 @@ COMPUTES = {
     "functions": set(),
     "losses": {"functions"},
     "layers": {"functions"},
+    "output_layers": {"functions", "layers"},
     "gradients": {"functions"},
     "perturbations": {"functions", "layers", "gradients"},
     "differences": {"functions", "layers", "gradients", "perturbations"},
-    "networks": {"functions", "layers", "gradients", "perturbations", "differences", "backend"},
+    "networks": {"functions", "layers", "output_layers", "gradients", "perturbations", "differences", "backend"},
     "report": set(),
     "census": {"functions", "report"},
     "gradcheck": {
@@ -41,7 +42,7 @@ ALLOWED = {
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }
-WITHOUT_ARRAYS = {"losses", "layers"}  # they find everything in functions, array_api_compat included
+WITHOUT_ARRAYS = {"losses", "layers", "output_layers"}  # they find everything in functions, array_api_compat included
 
 PROMISED = [
     *("sum_squared_error", "mean_squared_error", "cross_entropy_error"),

@@ -603,12 +603,14 @@ def test_float64_is_near_backpropagation(trained, activation):
 
 class TestRefusals:
     def test_integer_parameters(self, case):
-        net = Network([Affine(case.asarray([[1, 2], [3, 4]]))])
+        net = Network([Affine(case.asarray([[1.0, 2.0], [3.0, 4.0]]))])
+        net.layers["Affine1"].W = case.asarray([[1, 2], [3, 4]])
         with pytest.raises(TypeError, match=r"W1 has dtype .*int64.*convert with xp.astype\(W1, xp.float64\)"):
             net.numerical_gradient(case.asarray([[0.5, 0.5]]), case.asarray([0]))
 
     def test_complex_parameters(self):
-        net = Network([Affine(np.eye(2, dtype="complex128"))])
+        net = Network([Affine(np.eye(2))])
+        net.layers["Affine1"].W = np.eye(2, dtype="complex128")
         with pytest.raises(TypeError, match="W1 has dtype complex128"):
             net.numerical_gradient(np.eye(2), np.asarray([0, 1]))
 

@@ -483,8 +483,15 @@ class TestProblems:
 
     def test_integer_parameters(self):
         x, t = batch()
+        net = Network([Affine(np.eye(6, 4))])
+        net.layers["Affine1"].W = np.eye(6, 4, dtype="int64")
         with pytest.raises(TypeError, match=r"W1 has dtype int64.*convert with xp.astype\(W1, xp.float64\)"):
-            check_gradients(Network([Affine(np.eye(6, 4, dtype="int64"))]), x, t)
+            check_gradients(net, x, t)
+
+    @pytest.mark.parametrize("net", [None, 3, np.eye(2), Affine, "Affine"])
+    def test_what_is_neither_network_nor_layer(self, net):
+        with pytest.raises(TypeError, match=r"(?s)net is .*takes a network, with params.*or a layer, with forward"):
+            check_gradients(net, np.eye(2))
 
     def test_integer_input_of_a_layer(self):
         with pytest.raises(TypeError, match="x has dtype int64"):

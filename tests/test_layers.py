@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -299,6 +300,51 @@ def test_affine_refuses_parameters_that_do_not_fit(case, W, b):
     W, b = case.asarray(np.zeros(W)), None if b is None else case.asarray(np.zeros(b))
     with pytest.raises(ValueError, match=r"W has shape \(.* and b .*; they must be \(D, M\) and \(M,\)"):
         Affine(W, b)
+
+
+@pytest.mark.parametrize(
+    ("W", "b", "message"),
+    [
+        (784, 50, "W is the number 784; Affine takes the array W"),
+        ([[1.0]], None, "W: expected arrays"),
+        (np.eye(2), [1.0, 2.0], "b: expected arrays"),
+        (np.eye(2, dtype="int64"), None, "W has dtype int64"),
+        (np.eye(2), np.ones(2, dtype="int64"), "b has dtype int64"),
+        (np.eye(2), np.ones(2, dtype="float32"), "W has dtype float64 and b float32; they must be of one dtype"),
+    ],
+)
+def test_affine_refuses_parameters_that_are_no_arrays_of_floats(W, b, message):
+    with pytest.raises(TypeError, match=message):
+        Affine(W, b)
+
+
+def test_affine_refuses_parameters_of_two_libraries():
+    with pytest.raises(TypeError, match="W and b: expected arrays of one library"):
+        Affine(array_api_strict.eye(2), np.ones(2))
+
+
+@pytest.mark.parametrize("layer", [Relu(), Sigmoid(), Softmax(), Affine(np.eye(2))])
+@pytest.mark.parametrize("x", [None, 1.0, [1.0, 2.0]])
+def test_layers_refuse_what_is_no_array(layer, x):
+    with pytest.raises(TypeError, match="x: expected arrays"):
+        layer.forward(x)
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_output_layers_refuse_what_is_no_array(name):
+    for x, t in ((None, np.asarray([0])), ([[1.0, 2.0]], np.asarray([0])), (np.eye(2), [0, 1]), (np.eye(2), None)):
+        with pytest.raises(TypeError, match="x and t: expected arrays"):
+            OUTER[name][0]().forward(x, t)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [MulLayer(), Relu(), Sigmoid(), Softmax(), Affine(np.eye(2)), SoftmaxWithLoss(), IdentityWithLoss()],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_backward_before_forward_says_what_comes_first(layer):
+    with pytest.raises(AttributeError, match=rf"{type(layer).__name__} has no '.*'; forward\(x\) comes first"):
+        layer.backward(np.eye(2))
 
 
 @pytest.mark.parametrize("shape", [(), (M,), (4, M), (D, 1)])

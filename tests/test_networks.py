@@ -235,6 +235,12 @@ def test_the_same_layer_twice_is_refused(case, rng):
         Network([layer, Relu(), layer])
 
 
+@pytest.mark.parametrize("layer", [1, None, "Relu", Relu, np.eye(2)])
+def test_what_is_no_layer_is_refused(layer):
+    with pytest.raises(TypeError, match=r"is no layer; a layer is an object with forward\(x\) and backward\(dout\)"):
+        Network([Relu(), layer])
+
+
 def test_a_network_without_layers_is_refused():
     with pytest.raises(ValueError, match="needs at least one layer"):
         Network([])

@@ -34,11 +34,17 @@ def check_gradients(
     a bar on a terminal if the check takes long. Parameters are restored, also when something raises.
 
     Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. Raises
-    TypeError for integer or complex parameters, and what ``net`` itself raises.
+    TypeError for what is neither network nor layer and for integer or complex parameters, and what ``net`` raises.
 
     Source: Deep Learning from Scratch, 5.7.3; the bounds are those of a central difference.
     """
     start = time.perf_counter()
+    methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
+    if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
+        raise TypeError(
+            f"net is {net!r:.60}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or a "
+            "layer, with forward(x) and backward(dout)"
+        )
     subject = _Network(net, x, t) if hasattr(net, "params") else _Layer(net, x, t, seed)
     for name, value in subject.values.items():
         require_floats(name, value)

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from .backend import get_backend, random_generator
 from .differences import loss_changes
 from .functions import namespace, require_floats, softmax
-from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from .layers import Affine, Relu, Sigmoid
+from .output_layers import SoftmaxWithLoss
 from .perturbations import offers
 
 
@@ -81,8 +82,8 @@ class Network:
 
     ``layers`` is any sequence of objects with ``forward(x)`` and ``backward(dout)``, ours or yours; see
     ``xpnet.layers``. ``params`` names their learned arrays by their place: W1 and b1 belong to the first layer that
-    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises ValueError if a layer stands in the row
-    twice, because it can remember one forward only.
+    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises TypeError for what is no layer, ValueError
+    if a layer stands in the row twice, because it can remember one forward only.
 
     Source: Deep Learning from Scratch, 5.7.2.
     """
@@ -91,6 +92,9 @@ class Network:
         layers = list(layers)
         if not layers or len({id(layer) for layer in layers}) < len(layers):
             raise ValueError("a network needs at least one layer, and each layer only once; make a second one")
+        for layer in layers:
+            if not (hasattr(layer, "forward") and hasattr(layer, "backward")) or isinstance(layer, type):
+                raise TypeError(f"{layer!r} is no layer; a layer is an object with forward(x) and backward(dout)")
         names, count = {}, {}
         for layer in layers:
             kind = type(layer).__name__
