@@ -99,6 +99,11 @@ class TestNames:
         with pytest.raises(BackendError, match=rf"no backend of that name \(did you mean {right}\?\)"):
             get_backend(wrong)
 
+    @pytest.mark.parametrize("name", [3, b"numpy", ["numpy"], True])
+    def test_what_is_no_name_is_refused(self, name):
+        with pytest.raises(BackendError, match=r"backend is .*; it must be one of the names numpy, cupy"):
+            get_backend(name)
+
     def test_unknown_name_lists_every_known_one(self, monkeypatch):
         monkeypatch.setenv(VARIABLE, "abacus")
         with pytest.raises(BackendError) as caught:

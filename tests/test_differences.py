@@ -778,3 +778,66 @@ def test_a_step_from_numpy_does_not_promote_float32(rng):
     net = Network([Affine(rng.normal(size=(4, 3)).astype("float32"))])
     x, t = rng.normal(size=(3, 4)).astype("float32"), np.asarray([0, 1, 2])
     assert net.numerical_gradient(x, t, h=np.float64(1e-3))["W1"].dtype == np.float32
+
+
+class Doubling:
+    """Twice what a layer answers; what it does not have itself, it takes from that layer, ``difference`` included."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __getattr__(self, name):
+        return getattr(self.layer, name)
+
+    def forward(self, x):
+        return 2.0 * self.layer.forward(x)
+
+    def backward(self, dout):
+        return self.layer.backward(2.0 * dout)
+
+
+class TwoAxes(Sigmoid):
+    """A layer that takes (N, D) and nothing else."""
+
+    def forward(self, x):
+        if x.ndim != 2:
+            raise ValueError("two axes only")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [Doubling(Sigmoid()), TwoAxes()], ids=["a wrapper", "a layer of two axes"])
+def test_a_layer_without_a_difference_of_its_own_is_run(layer, rng):
+    net = Network([Affine(rng.normal(size=(4, 3)), rng.normal(size=3)), layer, Affine(rng.normal(size=(3, 2)))])
+    x, t = rng.normal(size=(6, 4)), rng.integers(2, size=6)
+    numerical, gradient = net.numerical_gradient(x, t), net.gradient(x, t)
+    for name in net.params:
+        np.testing.assert_allclose(numerical[name], gradient[name], rtol=0, atol=1e-8)
+
+
+def test_a_layer_that_takes_no_stack_says_so(rng):
+    net = Network([Affine(rng.normal(size=(4, 3))), TwoAxes(), Affine(rng.normal(size=(3, 2)))])
+    with pytest.raises(ValueError, match=r"TwoAxes behind it cannot run on a stack of inputs \(two axes only\)"):
+        net.numerical_gradient(rng.normal(size=(6, 4)), rng.integers(2, size=6), method="stacked")
+
+
+@pytest.mark.parametrize("method", ["stacked", "loop"])
+def test_a_step_that_is_stored_as_none_is_refused(method, rng):
+    net = Network([Affine(rng.normal(size=(4, 3)))])
+    with pytest.raises(ValueError, match="h = 1e-30 is too small: an entry plus h is stored as the entry itself"):
+        net.numerical_gradient(rng.normal(size=(6, 4)), rng.integers(3, size=6), h=1e-30, method=method)
+
+
+class WithoutSeries:
+    """Softmax and cross entropy with a difference, but no power series."""
+
+    samplewise = True
+    forward, backward, difference = SoftmaxWithLoss.forward, SoftmaxWithLoss.backward, SoftmaxWithLoss.difference
+
+
+def test_an_output_layer_needs_no_series(rng):
+    layers = [Affine(rng.normal(size=(4, 3)), rng.normal(size=3)), Sigmoid(), Affine(rng.normal(size=(3, 2)))]
+    x, t = rng.normal(size=(6, 4)), rng.integers(2, size=6)
+    expected = Network(layers).gradient(x, t)
+    found = Network(layers, WithoutSeries()).numerical_gradient(x, t, method="difference")
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-15)

@@ -241,6 +241,32 @@ def test_what_is_no_layer_is_refused(layer):
         Network([Relu(), layer])
 
 
+class Gain(Scale):
+    """A layer that learns one number, and says so wrongly."""
+
+    def backward(self, dout):
+        return dout * self.gamma
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ("gamma", TypeError, r"Gain.parameters is the string 'gamma'; write \('gamma',\)"),
+        (("delta",), AttributeError, "Gain names 'delta' in its parameters, but has no such attribute"),
+    ],
+)
+def test_a_layer_that_names_its_parameters_wrongly_is_refused(parameters, error, message):
+    layer = Gain(np.ones(3))
+    layer.parameters = parameters
+    with pytest.raises(error, match=message):
+        Network([layer])
+
+
+def test_a_backward_that_leaves_no_gradient_is_named():
+    with pytest.raises(AttributeError, match="Gain names 'gamma' in its parameters, but its backward left no dgamma"):
+        Network([Gain(np.ones(3))]).gradient(np.ones((2, 3)), np.asarray([0, 1]))
+
+
 def test_a_network_without_layers_is_refused():
     with pytest.raises(ValueError, match="needs at least one layer"):
         Network([])

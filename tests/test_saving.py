@@ -391,6 +391,7 @@ def of_zip(**members):
 HUGE = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }" % 10**15
 HUGE = HUGE.ljust(127) + b"\n"
 HEADER = '{"format": 1, "version": "0", "parameters": [%s], "settings": {}, "records": [%s]}'
+RECORD = '{"epoch": 1, "iteration": 3, "loss": 1, "train_accuracy": 1, "test_accuracy": 1, "losses": %d}'
 FOREIGN = {
     "empty": b"",
     "text": b"hello",
@@ -408,6 +409,8 @@ FOREIGN = {
         xpnet=np.asarray(HEADER % ('"W1"', "")), **{"parameter W1": np.asarray([{}], dtype=object)}
     ),
     "a record of nothing": of_npz(xpnet=np.asarray(HEADER % ("", "{}")), losses=np.ones(1)),
+    "fewer iterations than losses": of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 2)), losses=np.ones(3)),
+    "more iterations than losses": of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 4)), losses=np.ones(3)),
     "a header larger than memory": of_zip(xpnet=HUGE),
     "parameters larger than memory": of_zip(
         xpnet=zipfile.ZipFile(io.BytesIO(of_npz(xpnet=np.asarray(HEADER % ('"W1"', ""))))).read("xpnet.npy"),
@@ -421,6 +424,12 @@ def test_a_foreign_file_is_named(file, content):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"network\.npz was not saved by xpnet, or is damaged or cut short \(\w+: "):
         load_training(file)
+
+
+def test_as_many_iterations_as_losses_are_right(file):
+    """What the two lies above differ from by one number."""
+    file.write_bytes(of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 3)), losses=np.ones(3)))
+    assert load_training(file).records[0].losses.shape == (3,)
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

@@ -349,6 +349,9 @@ def spoiled(case, how):
             rate, iteration = big, 2
             tenth = re.escape(f"{big / 10:g}")
             says = rf"the loss became (nan|inf): learning_rate 1e.\d+ is probably too large; try {tenth}"
+        case "learning rate, weights for labels":
+            t, rate, iteration = np.eye(5)[t], big, 2
+            says = r"the loss became (nan|inf): learning_rate 1e.\d+ is probably too large"
         case "input scale":
             x, iteration = x * big, 2
             says = r"the loss became (nan|inf): x_train reaches .*e\+\d+; bring inputs to about 0 to 1"
@@ -373,8 +376,8 @@ def spoiled(case, how):
 
 @overflows
 @pytest.mark.parametrize("how", [
-    "learning rate", "input scale", "label too large", "label below zero", "NaN among inputs", "infinite weights",
-    "parameter",
+    "learning rate", "learning rate, weights for labels", "input scale", "label too large", "label below zero",
+    "NaN among inputs", "infinite weights", "parameter",
 ])  # fmt: skip
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_cause(case, how):
     network, x, t, rate, iteration, says = spoiled(case, how)
@@ -494,6 +497,13 @@ def test_what_is_no_seed_is_refused(rng):
     x, t = data()
     with pytest.raises(TypeError, match=r"rng is .*; it must be a seed .* or a numpy\.random\.Generator"):
         next(train(TwoLayerNet(12, 8, 5, backend="numpy"), x, t, epochs=1, rng=rng))
+
+
+@pytest.mark.parametrize("resume", [True, 3, {"epoch": 1}])
+def test_what_is_no_record_is_refused(resume):
+    x, t = data()
+    with pytest.raises(TypeError, match=r"resume is .*; it must be an EpochRecord, the last one of a run"):
+        next(train(TwoLayerNet(12, 8, 5, backend="numpy"), x, t, epochs=1, resume=resume))
 
 
 def test_images_in_0_to_255_are_refused(case):

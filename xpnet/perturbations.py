@@ -91,6 +91,7 @@ def by_stacks(layer, attribute, rest, x, h, largest, progress):
     """Return the loss changes (2, …) of one parameter of any layer, by running what lies behind it on stacks."""
     xp = namespace(x)
     parameter, base = getattr(layer, attribute), rest.inputs[0]
+    require_moved(parameter, (parameter + h, parameter - h), h)
     size = math.prod(parameter.shape)
     widest = max(math.prod(y.shape) for y in rest.inputs)
     together = max(1, largest // (2 * widest))
@@ -122,7 +123,6 @@ def _output_changes(layer, attribute, x, y, entries, h):
     xp = namespace(x)
     original = getattr(layer, attribute)
     ends = original + h, original - h
-    require_moved(original, ends, h)
     sides = []
     try:
         for end in ends:
