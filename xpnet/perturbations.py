@@ -91,14 +91,16 @@ def by_stacks(layer, attribute, rest, x, h, largest, progress):
     """Return the loss changes (2, …) of one parameter of any layer, by running what lies behind it on stacks."""
     xp = namespace(x)
     parameter, base = getattr(layer, attribute), rest.inputs[0]
-    require_moved(parameter, (parameter + h, parameter - h), h)
+    affine = is_affine(layer) and x.ndim == 2
+    if not affine or any(rest.by_stack):  # else nothing is ever added to a number that could swallow it
+        require_moved(parameter, (parameter + h, parameter - h), h)
     size = math.prod(parameter.shape)
     widest = max(math.prod(y.shape) for y in rest.inputs)
     together = max(1, largest // (2 * widest))
     found = []
     for start in range(0, size, together):
         entries = range(start, min(start + together, size))
-        if is_affine(layer) and x.ndim == 2:
+        if affine:
             dx = _affine_output_changes(x, parameter, entries, h)
         else:
             dx = _output_changes(layer, attribute, x, base, entries, h)
