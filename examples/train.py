@@ -123,6 +123,8 @@ def main():
         parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: pip install matplotlib\n")
     except (BackendError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: stopped by Ctrl-C before the training began\n")
 
     if options.epochs:
         iterations = options.epochs * -(-x_train.shape[0] // options.batch_size)  # the last batch may be short

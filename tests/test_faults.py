@@ -67,6 +67,53 @@ def run_train(data, *options, cwd):
 
 
 class TestTrainPy:
+    def test_a_disk_that_becomes_full_ends_the_run_and_keeps_the_last_epoch(self, tmp_path, data):
+        """The limit on the size of files lets the checkpoint grow by a few epochs of 200 losses, and no further."""
+        pytest.importorskip("resource", reason="this system has no limit on file sizes")
+        options = ("--batch-size", 1, "--checkpoint", "run.npz")
+        assert run_train(data, "--epochs", 1, *options, cwd=tmp_path).returncode == 0
+        limit = (tmp_path / "run.npz").stat().st_size + 3000
+        (tmp_path / "full.py").write_text(
+            f"import resource, runpy, signal, sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+            f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
+        )
+        more = ("--data", data, "--hidden", 8, "--epochs", 9, *options, "--resume")
+        ran = run(tmp_path / "full.py", *more, cwd=tmp_path)
+        assert ran.returncode == 1
+        (said,) = ran.stderr.splitlines()
+        assert said.startswith("train.py: error: ")
+        assert said.endswith("run.npz could not be written, and what was there is unchanged: File too large")
+        reached = len(load_training(tmp_path / "run.npz").records)
+        assert 1 < reached < 9
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["full.py", "run.npz"], "nothing half-written"
+        assert run_train(data, "--epochs", 9, *options, "--resume", cwd=tmp_path).returncode == 0
+        assert run_train(data, "--epochs", 9, *options[:2], "--checkpoint", "whole.npz", cwd=tmp_path).returncode == 0
+        gone_on, whole = (load_training(tmp_path / name) for name in ("run.npz", "whole.npz"))
+        for name, value in whole.parameters.items():
+            assert gone_on.parameters[name].tobytes() == value.tobytes()
+
+    @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C reaches a process otherwise on this system")
+    def test_ctrl_c_while_the_data_are_read(self, tmp_path):
+        """The images are a pipe that nobody fills, so that the signal comes while they are waited for."""
+        write_folder(tmp_path)
+        images = tmp_path / "train-images-idx3-ubyte"
+        images.unlink()
+        os.mkfifo(images)
+        start = (
+            "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        training = subprocess.Popen(
+            [sys.executable, "-u", "-c", start, TRAIN, "--data", tmp_path], env=environment(), cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with training, images.open("wb"):  # which waits until the program opens the other end
+            training.send_signal(signal.SIGINT)
+            _, said = training.communicate()
+        assert training.returncode == 130
+        assert said == "train.py: stopped by Ctrl-C before the training began\n"
+
     def test_a_run_in_two_parts_prints_and_saves_what_one_run_does(self, tmp_path, data):
         whole = run_train(data, "--iterations", 55, "--checkpoint", "whole.npz", cwd=tmp_path)
         first = run_train(data, "--iterations", 30, "--checkpoint", "parts.npz", cwd=tmp_path)
