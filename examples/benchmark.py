@@ -48,9 +48,9 @@ class Xpnet:
             self.net.params[name] = self.put(w.copy())
 
     def step(self, x, t):
-        gradients = self.net.gradient(x, t)
+        _, steps = self.net.loss_and_gradient(x, t, LEARNING_RATE)
         for name in self.net.params:
-            self.net.params[name] -= LEARNING_RATE * gradients[name]
+            self.net.params[name] -= steps[name]
         return self.net.params["W1"]
 
 

@@ -229,6 +229,17 @@ def test_a_network_without_parameters_or_activation_works(case):
     assert gradient == {}
 
 
+def test_gradients_of_a_multiple_of_the_loss(case, rng):
+    network = TwoLayerNet(4, 3, 2, 0.5, rng=1, dtype=case.dtype, backend=case.backend)
+    x, t = case.asarray(rng.normal(size=(5, 4))), case.asarray(rng.integers(2, size=5))
+    with case.computing():
+        loss, gradients = network.loss_and_gradient(x, t)
+        same, steps = network.loss_and_gradient(x, t, 0.1)
+    assert float(same) == float(loss)
+    for name, value in case.host(gradients).items():
+        np.testing.assert_allclose(case.host(steps[name]), 0.1 * value, rtol=8 * case.eps, atol=case.eps / 8)
+
+
 def test_the_same_layer_twice_is_refused(case, rng):
     layer = affine(case, rng, 3, 3)
     with pytest.raises(ValueError, match="each layer only once; make a second one"):

@@ -101,8 +101,8 @@ def test_the_guard_catches_a_loss_that_is_read_at_every_step(case, monkeypatch):
     step = network.loss_and_gradient
     read = []
 
-    def reading(x, t):
-        loss, gradients = step(x, t)
+    def reading(x, t, dout):
+        loss, gradients = step(x, t, dout)
         read.append(float(loss))
         return loss, gradients
 
@@ -170,9 +170,9 @@ def test_train_uses_the_samples_of_its_batches(replacement):
     seen = []
     step = network.loss_and_gradient
 
-    def spy(x, t):
+    def spy(x, t, dout):
         seen.append((x[:, 0], t))
-        return step(x, t)
+        return step(x, t, dout)
 
     network.loss_and_gradient = spy
     how = {"epochs": 2, "replacement": replacement}
@@ -399,8 +399,8 @@ def test_the_last_good_parameters_are_those_of_the_epoch_before(case):
     x, t = map(case.asarray, data())
     step, calls = network.loss_and_gradient, itertools.count(1)
 
-    def bad_in_the_third(x, t):
-        loss, gradients = step(x, t)
+    def bad_in_the_third(x, t, dout):
+        loss, gradients = step(x, t, dout)
         factor = enormous(case) if next(calls) == 13 else 1.0
         return loss, {name: factor * gradient for name, gradient in gradients.items()}
 
@@ -421,8 +421,8 @@ def test_a_parameter_that_overflows_in_the_last_update_is_found(case):
     network = network_for(case)
     step = network.loss_and_gradient
 
-    def infinite(x, t):
-        loss, gradients = step(x, t)
+    def infinite(x, t, dout):
+        loss, gradients = step(x, t, dout)
         return loss, {name: gradient + float("inf") for name, gradient in gradients.items()}
 
     network.loss_and_gradient = infinite

@@ -45,7 +45,7 @@ class Parameters(Mapping):
             raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
         layer, attribute = self._owners[name]
         old = getattr(layer, attribute)
-        if value is old:  # what params[name] -= step assigns where arrays can be written
+        if value is old:  # as after params[name] -= step, where arrays can be written
             return
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
             raise TypeError(f"parameter {name} is an array of shape {tuple(old.shape)}; got {type(value).__name__}")
@@ -171,10 +171,13 @@ class Network:
             right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & ~unknown))
         return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
 
-    def loss_and_gradient(self, x, t):
-        """Return (loss, gradients), gradients by backpropagation and named as ``params``. Raises as ``loss`` does."""
+    def loss_and_gradient(self, x, t, dout=1.0):
+        """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.
+
+        With a learning rate for ``dout`` they are the steps of gradient descent: one pass over all parameters less.
+        """
         loss = self.loss(x, t)
-        dout = self.last_layer.backward(1.0)
+        dout = self.last_layer.backward(dout)
         first, *others = self.layers.values()
         for layer in reversed(others):
             dout = layer.backward(dout)

@@ -149,10 +149,11 @@ def train(
                 x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
                 if gradient == "numerical":
                     loss, gradients = network.loss(x, t), network.numerical_gradient(x, t)
+                    steps = {name: learning_rate * value for name, value in gradients.items()}
                 else:
-                    loss, gradients = network.loss_and_gradient(x, t)
+                    loss, steps = network.loss_and_gradient(x, t, learning_rate)
                 for name in network.params:
-                    network.params[name] -= learning_rate * gradients[name]
+                    network.params[name] -= steps[name]
                 losses.append(loss)
                 if on_iteration is not None:
                     on_iteration()
