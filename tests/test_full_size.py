@@ -1,0 +1,181 @@
+"""The book's network at full size, 784-50-10 on real digits: every library takes NumPy's steps, and a GPU never waits.
+
+What only a GPU can show is skipped without one; ``XPNET_BACKEND=cupy python -m pytest`` runs it there.
+"""
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet.training
+from xpnet import TwoLayerNet, check_gradients, get_backend, load_mnist, to_numpy, train, why_unusable
+
+ROOT = Path(__file__).parent.parent
+LIBRARIES = [
+    pytest.param(name, marks=pytest.mark.skipif(bool(why_unusable(name)), reason=str(why_unusable(name))))
+    for name in ("array_api_strict", "torch", "jax", "cupy")
+]
+on_a_gpu = pytest.mark.skipif(bool(why_unusable("cupy")), reason=str(why_unusable("cupy")))
+each_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
+each_library = pytest.mark.parametrize("library", LIBRARIES)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_mnist(backend="numpy")[0]
+
+
+def network_for(library, dtype, activation="relu"):
+    return TwoLayerNet(784, 50, 10, activation=activation, dtype=dtype, backend=library)
+
+
+def put(library, dtype, x, t):
+    backend = get_backend(library)
+    return backend.asarray(x, dtype), backend.asarray(t)
+
+
+# ── Every library ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parameters_after(library, dtype, digits, steps):
+    network = network_for(library, dtype)
+    x, t = (part[:5000] for part in digits)
+    list(train(network, *put(library, dtype, x, t), iterations=steps, batch_size=100, learning_rate=0.1))
+    return {name: to_numpy(value) for name, value in network.params.items()}
+
+
+@pytest.mark.parametrize("steps", [1, 200])
+@each_dtype
+@each_library
+def test_the_same_steps_as_numpy(library, dtype, digits, steps):
+    """Seed, weights and batches are the same, so only the order of sums differs.
+
+    A parameter of size up to 1 moves by 0.1 times a gradient, which sums 100 terms and is rounded by a few round-offs
+    of its size of at most 1; gradient descent at this rate does not amplify: 2 round-offs a step are allowed.
+    """
+    expected = parameters_after("numpy", dtype, digits, steps)
+    start = network_for("numpy", dtype).params
+    found = parameters_after(library, dtype, digits, steps)
+    allowed = 2 * steps * float(np.finfo(dtype).eps)
+    for name, value in expected.items():
+        assert np.abs(value - start[name]).max() > 100 * allowed, "a step is far larger than what may differ"
+        assert found[name].dtype == dtype
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@each_dtype
+@each_library
+def test_gradients_pass_their_check(library, dtype, activation, digits):
+    network = network_for(library, dtype, activation)
+    x, t = put(library, dtype, digits[0][:20], digits[1][:20])
+    check = check_gradients(network, x, t)
+    assert check, check
+    assert check.checked == 784 * 50 + 50 + 50 * 10 + 10
+
+    right = network.gradient
+
+    def wrong(x, t):
+        gradients = right(x, t)
+        return gradients | {"W2": gradients["W2"] * 1.01}
+
+    network.gradient = wrong
+    assert check_gradients(network, x, t).failed > 250, "half of the entries of W2 at least are large enough to tell"
+
+
+@each_dtype
+@each_library
+def test_all_images_in_one_batch(library, dtype, digits):
+    """The gradient of all 60,000 is the mean of the gradients of six parts, up to the rounding of longer sums."""
+    network = network_for(library, dtype)
+    x, t = put(library, dtype, *digits)
+    whole = network.gradient(x, t)
+    parts = [network.gradient(x[i : i + 10_000, ...], t[i : i + 10_000]) for i in range(0, 60_000, 10_000)]
+    for name, value in whole.items():
+        expected = np.mean([to_numpy(part[name]) for part in parts], axis=0, dtype="float64")
+        allowed = 100 * float(np.finfo(dtype).eps) * np.abs(expected).max()  # √60,000 roundings, should they add up
+        np.testing.assert_allclose(to_numpy(value), expected, rtol=0, atol=allowed)
+
+
+# ── On a GPU ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def waiting(allowed):
+    """Make CuPy raise wherever the host would wait for the GPU, or allow it again."""
+    import cupyx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # CuPy warns that it cannot see every wait
+        guard = cupyx.allow_synchronize(allowed)
+        with guard:
+            yield
+
+
+@on_a_gpu
+@each_dtype
+def test_the_host_never_waits_within_an_epoch(dtype, digits, monkeypatch):
+    """Six hundred steps and one numerical gradient; the transfers of the report are the only ones."""
+    network, transfers = network_for("cupy", dtype), []
+
+    def transfer(x):
+        transfers.append(x.shape)
+        with waiting(allowed=True):
+            return to_numpy(x)
+
+    x, t = put("cupy", dtype, *digits)
+    network.numerical_gradient(x[:100, ...], t[:100])  # libraries set themselves up, which may wait
+    list(train(network, x, t, iterations=2))
+    monkeypatch.setattr(xpnet.training, "to_numpy", transfer)
+    monkeypatch.setattr(network, "accuracy", lambda x, t: 0.5)
+    with waiting(allowed=False):
+        network.numerical_gradient(x[:100, ...], t[:100])
+        (record,) = train(network, x, t, epochs=1)
+    assert transfers == [(600,), (4,)]
+    assert record.losses[-1] < record.losses[0] / 4
+
+
+@on_a_gpu
+def test_the_guard_sees_a_host_that_waits():
+    import cupyx
+
+    x = get_backend("cupy").asarray([1.0, 2.0])
+    with waiting(allowed=False), pytest.raises(cupyx.DeviceSynchronized):
+        float(x.sum())
+
+
+@on_a_gpu
+@each_dtype
+def test_memory_returns_to_its_level(dtype, digits):
+    import cupy
+
+    network = network_for("cupy", dtype)
+    x, t = put("cupy", dtype, *digits)
+
+    def work():
+        list(train(network, x, t, iterations=600))
+        network.numerical_gradient(x[:100, ...], t[:100])
+        check_gradients(network, x[:20, ...], t[:20])
+        gc.collect()
+        return cupy.get_default_memory_pool().used_bytes()
+
+    level = work()
+    assert [work() for _ in range(3)] == [level] * 3
+
+
+@on_a_gpu
+def test_a_hidden_gpu_is_named():
+    ran = subprocess.run(
+        [sys.executable, "-c", "import xpnet; print(xpnet.why_unusable('cupy'))"],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "no visible GPU (CUDA_VISIBLE_DEVICES='')" in ran.stdout
+    assert "unset CUDA_VISIBLE_DEVICES" in ran.stdout
