@@ -269,6 +269,7 @@ def test_network(x, t):
         assert t.shape == x.shape[:1]
 
 
+@pytest.mark.filterwarnings("ignore:x_train reaches")
 @quick
 @given(
     x=st.one_of(arrays(shape=(6, 3)), arrays()),

@@ -89,7 +89,8 @@ def test_an_epoch_reads_no_value_on_the_host(case, monkeypatch):
     x, t = map(case.asarray, data())
     with case.computing():
         records = list(train(network, x, t, x, t, epochs=2, batch_size=10))
-    assert transfers == [(5,), (4,)] * 2, "the losses of an epoch come together, and whether its parameters are finite"
+    assert transfers[0] == (), "the largest input, once"
+    assert transfers[1:] == [(5,), (4,)] * 2, "an epoch's losses come together, and whether its parameters are finite"
     assert asked == [43] * 4
     assert all(np.isfinite(record.losses).all() for record in records)
 
@@ -165,13 +166,13 @@ def test_batches_come_from_the_seed_alone():
 @pytest.mark.parametrize("replacement", [False, True])
 def test_train_uses_the_samples_of_its_batches(replacement):
     """The network sees exactly the inputs and targets that the plan names, in its order."""
-    x = np.arange(23.0)[:, None] * np.ones((1, 2))
+    x = np.arange(23.0)[:, None] * np.ones((1, 2)) / 2
     network = TwoLayerNet(2, 3, 23, backend="numpy")
     seen = []
     step = network.loss_and_gradient
 
     def spy(x, t, dout):
-        seen.append((x[:, 0], t))
+        seen.append((2 * x[:, 0], t))
         return step(x, t, dout)
 
     network.loss_and_gradient = spy
@@ -375,6 +376,7 @@ def spoiled(case, how):
 
 
 @overflows
+@pytest.mark.filterwarnings("ignore:x_train reaches")
 @pytest.mark.parametrize("how", [
     "learning rate", "learning rate, weights for labels", "input scale", "label too large", "label below zero",
     "NaN among inputs", "infinite weights", "parameter",
@@ -504,6 +506,14 @@ def test_what_is_no_record_is_refused(resume):
     x, t = data()
     with pytest.raises(TypeError, match=r"resume is .*; it must be an EpochRecord, the last one of a run"):
         next(train(TwoLayerNet(12, 8, 5, backend="numpy"), x, t, epochs=1, resume=resume))
+
+
+def test_floats_in_0_to_255_are_warned_of(case):
+    x, t = data()
+    x = 255 * (x - x.min()) / (x.max() - x.min())
+    records = train(network_for(case), case.asarray(x), case.asarray(t), epochs=1, learning_rate=1e-6)
+    with pytest.warns(UserWarning, match="^x_train reaches 255; bring inputs to about 0 to 1, images by dividing by 255"):
+        next(records)
 
 
 def test_images_in_0_to_255_are_refused(case):

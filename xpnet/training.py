@@ -1,5 +1,6 @@
 """Mini-batch gradient descent: batches, updates and a report for every epoch (book, 4.5.2 and 5.7.4)."""
 
+import warnings
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -95,7 +96,8 @@ def train(
     with the same data and settings, the run goes on as if it had not stopped, on NumPy bit for bit. ``epochs`` and
     ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
 
-    Data are checked at once, but nothing is trained until the generator is read: ``for record in train(...)``. Raises
+    Data are checked at once, but nothing is trained until the generator is read: ``for record in train(...)``. Warns if
+    inputs are beyond 20, such as images that nobody has divided by 255. Raises
     ValueError for counts that are not positive, a learning rate that is not a positive number, data whose shapes do
     not fit, or a ``resume`` that does not fit; TypeError for data that are not arrays; TrainingError after an epoch in
     which the loss or a parameter became NaN or infinite.
@@ -125,6 +127,8 @@ def train(
     rng = random_generator(rng, "batches")
 
     def records():
+        if large := _too_large(x_train[:2000, ...]):
+            warnings.warn(large, stacklevel=2)
         first, iteration = 1, 0
         if resume is not None:
             if not isinstance(resume, EpochRecord):
@@ -226,7 +230,17 @@ def _likely_cause(network, x, t, learning_rate):
                 f"t_train has labels from {lowest} to {highest}, but the network has {classes} classes, which are "
                 f"0 to {classes - 1}"
             )
-    largest = float(xp.max(xp.abs(x)))
+    if large := _too_large(x):
+        return large
+    return f"learning_rate {learning_rate:g} is probably too large; try {learning_rate / 10:g}"
+
+
+def _too_large(x):
+    """Return in words that inputs are far from the scale that trains well, or None."""
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        return None  # which the network refuses
+    largest = float(to_numpy(xp.max(xp.abs(x))))
     if largest > LARGE:
         return f"x_train reaches {largest:g}; bring inputs to about 0 to 1, images by dividing by 255"
-    return f"learning_rate {learning_rate:g} is probably too large; try {learning_rate / 10:g}"
+    return None
