@@ -127,7 +127,7 @@ def train(
     rng = random_generator(rng, "batches")
 
     def records():
-        if large := _too_large(x_train[:2000, ...]):
+        if large := _too_large(x_train[: min(2000, x_train.shape[0]), ...]):
             warnings.warn(large, stacklevel=2)
         first, iteration = 1, 0
         if resume is not None:
