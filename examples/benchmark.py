@@ -13,6 +13,7 @@ a loss for each, the accuracy on all data after each epoch. benchmark_peers.py i
 # ruff: noqa: D102 (benchmark_peers.py describes the methods)
 import argparse
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -258,8 +259,10 @@ def steps(options, data, report):
 
 def in_a_process(code):
     """Return what ``code`` prints as JSON, run by this Python in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    # an installed library is compiled, so a checkout must be allowed to keep what it has compiled
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
 
 
 def starting(options, data, report):
