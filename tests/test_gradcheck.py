@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,7 @@ from xpnet import (
     TwoLayerNet,
     check_gradients,
 )
+from xpnet.report import Entry, GradientCheck, ParameterCheck
 
 
 def batch(samples=7, features=6, classes=4, seed=0, dtype="float64"):
@@ -81,6 +83,7 @@ class TestRightOnesPass:
         check = check_gradients(net, case.asarray(x), case.asarray(t), audit=4)
         assert check
         assert check.checked == 27
+        assert f", batch 5, {case.dtype}, " in check.title
         assert check.audit.startswith("4 of 4 entries agree")
 
     @pytest.mark.parametrize("seed", range(5))
@@ -116,11 +119,13 @@ class TestRightOnesPass:
         parts(net)[0].b[1] = -100
         check = check_gradients(net, x, t)
         assert check
-        assert of(check, "W1").kinks == 0
+        assert of(check, "W1").passed == 30
 
     def test_one_sample(self):
         x, t = batch()
-        assert check_gradients(network(), x[0], t[0])
+        check = check_gradients(network(), x[0], t[0])
+        assert check
+        assert "batch 1, " in check.title
 
     def test_a_large_batch_in_float32(self):
         x, t = batch(1000, dtype="float32")
@@ -143,7 +148,15 @@ class TestRightOnesPass:
         wrong = gradient_changed(network(), W1=entry_times((2, 3), 1.0005))
         assert not check_gradients(wrong, x, t)
         assert check_gradients(wrong, x, t, tolerance=1e-3)
-        assert check_gradients(network(), x, t, tolerance=1e-7)
+        assert check_gradients(network(), x, t, tolerance=1e-13)
+
+    def test_the_batch_is_taken_in_the_dtype_of_the_parameters(self):
+        """Otherwise a network of float32 would compute in float64, and be checked to float32's tolerance."""
+        net, (x, t) = network(dtype="float32"), batch()
+        right, seen = net.loss, set()
+        net.loss = lambda x, t: seen.add(x.dtype.name) or right(x, t)
+        assert check_gradients(net, x, t, method="loop")
+        assert seen == {"float32"}
 
 
 # ── What is wrong is caught and named ───────────────────────────────────────────────────────────────────────────────
@@ -388,6 +401,16 @@ class WrongTwice(Sigmoid):
         return 1.01 * super().difference(dx, *at)
 
 
+class NegatedTwice(Sigmoid):
+    """The same with the sign."""
+
+    def backward(self, dout):
+        return -super().backward(dout)
+
+    def difference(self, dx, *at):
+        return -super().difference(dx, *at)
+
+
 class TestAudit:
     def test_a_wrong_difference_is_named(self):
         class WrongDifference(Sigmoid):
@@ -398,8 +421,9 @@ class TestAudit:
         assert not check
         assert any("the numerical gradient itself is doubtful" in problem for problem in check.problems)
 
-    def test_even_if_backward_is_wrong_in_the_same_way(self):
-        net, (x, t) = Network(layer_sizes(6, 5, 4, activation=WrongTwice)), batch()
+    @pytest.mark.parametrize("activation", [WrongTwice, NegatedTwice])
+    def test_even_if_backward_is_wrong_in_the_same_way(self, activation):
+        net, (x, t) = Network(layer_sizes(6, 5, 4, activation=activation)), batch()
         check = check_gradients(net, x, t)
         assert check.failed == 0
         assert not check
@@ -409,8 +433,8 @@ class TestAudit:
             r"finds .*; the difference of a layer behind \1 is wrong",
             problem,
         )
-        assert re.match(r"\d+ of 16 entries agree with the plain loop", check.audit)
-        assert not check.audit.startswith("16 ")
+        agreeing = re.match(r"(\d+) of 16 entries agree with the plain loop", check.audit)[1]
+        assert 0 < int(agreeing) < 16
         assert check_gradients(net, x, t, audit=0)  # nothing else could have seen it
 
     @pytest.mark.parametrize("count", [5, 16, 40])
@@ -418,6 +442,33 @@ class TestAudit:
         x, t = batch()
         audit = check_gradients(network(), x, t, audit=count).audit
         assert audit.startswith(f"{count} of {count} entries agree with the plain loop, largest difference ")
+
+    def test_the_only_entry_that_disagrees_is_named(self):
+        """Two entries are measured again, the one with the largest error of each parameter; that of W2 is right."""
+        W1, W2 = (layer.W for layer in layer_sizes(6, 5, 4)[::2])
+        check = check_gradients(Network([Affine(W1), WrongTwice(), Affine(W2)]), *batch(), audit=1)
+        assert check.audit.startswith("1 of 2 entries agree with the plain loop")
+        [problem] = check.problems
+        assert f"at W1 {of(check, 'W1').largest.index} it is" in problem
+
+    def test_largest_difference_is_that_of_the_gradients(self):
+        """A right network's plain loop is off by what a central difference is: h²·f‴/6 and ε·f/h, both below 1e-8."""
+        right = float(check_gradients(network(), *batch()).audit.split()[-1])
+        assert 0 < right < 1e-8
+        check = check_gradients(Network(layer_sizes(6, 5, 4, activation=WrongTwice)), *batch(), audit=59)
+        gradient = Network(layer_sizes(6, 5, 4, activation=Sigmoid)).gradient(*batch())
+        wrong = 0.01 * max(np.max(np.abs(gradient[name])) for name in ("W1", "b1"))
+        assert check.audit.endswith(f", largest difference {wrong:.0e}")
+
+    def test_round_off_of_a_large_loss_is_no_wrong_difference(self):
+        """A loss of 5e11: the plain loop cannot see the gradients of a weight whose inputs are 1e-9."""
+        x, t = batch()
+        x[:, 2] *= 1e-9
+        targets = np.eye(4)[t]
+        targets[:, 0] += 1e6
+        net = Network(layer_sizes(6, 5, 4, activation=Sigmoid), IdentityWithLoss())
+        check = check_gradients(net, x, targets, audit=59)
+        assert check.problems == []
 
     def test_no_more_than_there_are(self):
         net, (x, t) = Network([Affine(np.eye(6, 4), None)]), batch()
@@ -449,6 +500,25 @@ class TestProblems:
         parts(net)[0].W[1, 2] = np.nan
         self.only(check_gradients(net, x, t), "NaN or infinite values in W1: 1 of 30")
 
+    def test_a_report_without_figures_still_names_the_network(self):
+        net, (x, t) = network(), batch()
+        parts(net)[0].W[1, 2] = np.nan
+        title = repr(check_gradients(net, x, t, seed=5)).splitlines()[0]
+        assert re.match(r"gradient check   TwoLayerNet, batch 7, float64, seed 5, \d+ ms$", title)
+
+    def test_nan_in_the_targets(self):
+        x, t = batch()
+        targets = np.eye(4)[t]
+        targets[3, 1] = np.nan
+        self.only(check_gradients(network(), x, targets), "NaN or infinite values in t: 1 of 28")
+
+    def test_targets_of_a_table_are_refused_by_name(self):
+        class Column:
+            dtype = np.dtype("int64")  # as a column of a table has
+
+        with pytest.raises(TypeError, match=r"^t: expected arrays of one library, got test_gradcheck\.Column"):
+            check_gradients(network(), batch()[0], Column())
+
     def test_infinite_input(self):
         net, (x, t) = network(), batch()
         x[0, :2] = np.inf
@@ -472,6 +542,43 @@ class TestProblems:
 
         check = check_gradients(Network(layer_sizes(6, 5, 4, activation=Dropout)), *batch())
         self.only(check, "Dropout.forward answers differently for the same input")
+
+    def test_a_forward_that_draws_into_one_array(self):
+        """Both answers are the same array, which holds the second."""
+        rng = np.random.default_rng(0)
+
+        class Drawing:
+            out = np.zeros((2, 3))
+
+            def forward(self, x):
+                return np.multiply(x, rng.uniform(size=x.shape), out=self.out)
+
+            def backward(self, dout):
+                return dout
+
+        self.only(check_gradients(Drawing(), np.ones((2, 3))), "Drawing.forward answers differently")
+
+    def test_a_forward_that_is_nan_the_second_time(self):
+        class Fading:
+            calls = 0
+
+            def forward(self, x):
+                self.calls += 1
+                return x if self.calls != 3 else x * np.nan
+
+            def backward(self, dout):
+                return dout
+
+        self.only(check_gradients(Fading(), np.ones((2, 3))), "Fading.forward answers differently")
+
+    def test_a_backward_that_changes_its_dout(self):
+        class InPlace(Relu):
+            def backward(self, dout):
+                dout *= self.x > 0
+                return dout
+
+        x = np.linspace(-1, 1, 6).reshape(2, 3)
+        self.only(check_gradients(InPlace(), x), "InPlace.backward changes its dout; return a new array")
 
     def test_a_single_layer_that_changes_its_input(self):
         class Doubling(Sigmoid):
@@ -532,6 +639,7 @@ class TestSingleLayers:
         check = check_gradients(layer, x)
         assert check
         assert [(p.name, p.shape) for p in check.parameters] == [("x", (4, 3)), ("V", (3, 3)), ("c", (3,))]
+        assert check.title.startswith(f"Bent, x (4, 3), {case.dtype}, plain loop, h = 2^-")
 
     @pytest.mark.parametrize("layer", [Relu(), Sigmoid(), Softmax(), Affine(np.eye(3, 2), np.ones(2))])
     def test_ours_pass(self, layer):
@@ -559,6 +667,79 @@ class TestSingleLayers:
         check = check_gradients(layer, x)
         assert failures(check) == {name: 1}
         assert of(check, name).hint == "the ratio is 1.01"
+
+    def test_the_batch_size_is_named(self):
+        layer, x = bent()
+        right = layer.backward
+
+        def backward(dout):
+            dx = right(dout)
+            layer.dV, layer.dc = layer.dV / 4, 4 * layer.dc
+            return dx
+
+        layer.backward = backward
+        check = check_gradients(layer, x)
+        assert of(check, "V").hint == "every ratio is 0.25, 1/N: divided by N twice?"
+        assert of(check, "c").hint == "every ratio is 4, the batch size: a missing 1/N?"
+
+    def test_a_single_sample_has_no_batch_size(self):
+        class Tripled(Sigmoid):
+            def backward(self, dout):
+                return 3 * super().backward(dout)
+
+        assert of(check_gradients(Tripled(), np.linspace(-1, 1, 3)), "x").hint == "every ratio is 3"
+
+    def test_a_gradient_that_is_missing_is_named(self):
+        class Forgetful(Bent):
+            def backward(self, dout):
+                dx = super().backward(dout)
+                del self.dV
+                return dx
+
+        layer, x = bent()
+        check = check_gradients(Forgetful(layer.V, layer.c), x)
+        assert check.problems == ["backpropagation gives no gradient for V: forgotten?"]
+
+    def test_attributes_of_its_own_named_x_and_dx(self):
+        class Shift:
+            """Its x is no input and its dx is no gradient."""
+
+            x, dx = 3.0, 5.0
+
+            def forward(self, x):
+                self.y = x + self.x
+                return self.y**2
+
+            def backward(self, dout):
+                return 2 * dout * self.y
+
+        layer = Shift()
+        assert check_gradients(layer, bent()[1])
+        assert (layer.x, layer.dx) == (3.0, 5.0)
+
+    def test_the_step_is_the_one_asked_for_then_a_smaller_one(self):
+        """With h = 0.05 a sine is off by h²/6, 0.04 %; only the second step shows that it is right."""
+        layer, x = bent()
+        assert {p.h for p in check_gradients(layer, x).parameters} == {2.0**-13}
+        check = check_gradients(layer, x, h=0.05)
+        assert check
+        assert {p.h for p in check.parameters} == {0.05}
+
+    def test_a_larger_step_finds_a_smaller_mistake(self):
+        """The loss is linear, so that only round-off, ε·f/h, hides a mistake; by default it hides this one."""
+        x = bent()[1]
+        x[:, 0] *= 1e-5
+        layer = Affine(np.eye(3, 2), np.ones(2))
+        right = layer.backward
+
+        def backward(dout):
+            dx = right(dout)
+            layer.dW = layer.dW + 1e-9 * (np.arange(6) == 1).reshape(3, 2)
+            return dx
+
+        layer.backward = backward
+        assert failures(check_gradients(layer, x, h=2.0**-3)) == {"W": 1}
+        assert failures(check_gradients(layer, x)) == {}
 
     def test_dout_ignored(self):
         class Deaf(IdentityWithLoss):
@@ -617,7 +798,8 @@ class TestForeignNetwork:
         check = check_gradients(net, x, t)
         assert check
         assert {p.how for p in check.parameters} == {"loop"}
-        assert "BookNet, batch 5, float64, plain loop" in check.title
+        assert "BookNet, batch 5, float64, plain loop, h = 2^-13, " in check.title
+        assert {p.h for p in check_gradients(net, x, t, h=0.01).parameters} == {0.01}
         for name, value in net.params.items():
             assert value is held[name]
             assert value.tobytes() == before[name].tobytes()
@@ -673,6 +855,52 @@ def wrong():
 
 
 class TestReport:
+    def test_layout(self):
+        """Columns, the worst entries below the largest, hints, problems, and a verdict that counts the undecided."""
+        check = GradientCheck("Net, seed 0", ["something is odd"])
+        assert "         0 ms" not in repr(check)
+        assert repr(check).splitlines()[0].endswith(", 0 ms")
+        check.seconds, check.audit = 0.0124, "16 of 16"
+        big, small = Entry((0, 1), 2.0, -2.0, 2.0), Entry((1, 0), 0.5, 1.5, 2 / 3)
+        check.parameters = [
+            ParameterCheck("W1", (2, 2), "loop", 0.5, 1, 1, 0, 2, big, (small, big), "a hint"),
+            ParameterCheck("b1", (3,), "loop", 0.5, 0, 1, 2, 0),
+        ]
+        head = (
+            "gradient check   Net, seed 0, 12 ms\n"
+            "audit            16 of 16\n"
+            "parameter          checked      pass      kink precision      fail"
+            "   largest rel. error  at                numerical     backprop       ratio\n"
+        )
+        problem = "problem          something is odd\n"
+        first = (
+            "W1 (2, 2)                4         1         1         0         2"
+            "   2.0e+00             (0, 1)          2.00000e+00 -2.00000e+00          -1\n"
+            "                                                                  "
+            "   6.7e-01             (1, 0)          5.00000e-01  1.50000e+00           3\n"
+            "                 a hint\n"
+        )
+        second = "b1 (3)                   3         0         1         2         0\n"
+        assert repr(check) == head + first + second + problem + "FAIL             2 of 7 entries fail"
+        del check.parameters[0]
+        assert repr(check) == head + second + problem + "FAIL             see the problem above"
+        check.problems.clear()
+        verdict = "pass             0 entries agree, 1 are on a kink, 2 are too small to tell"
+        assert repr(check) == head + second + verdict
+        check.parameters.clear()
+        check.problems.append("something is odd")
+        assert repr(check).endswith(problem + "FAIL             nothing could be checked")
+
+    @pytest.mark.parametrize(
+        ("numerical", "backprop", "ratio"), [(2.0, -3.0, -1.5), (0.0, 3.0, np.inf), (0.0, -3.0, -np.inf)]
+    )
+    def test_ratio(self, numerical, backprop, ratio):
+        assert Entry((0,), numerical, backprop, 1.0).ratio == ratio
+
+    def test_three_failures_of_a_parameter_are_listed_by_default(self):
+        check = check_gradients(gradient_changed(network(), W1=lambda g: 3 * g), *batch())
+        assert [len(p.worst) for p in check.parameters] == [3, 0, 0, 0]
+
     def test_counts_add_up(self, wrong):
         assert wrong.checked == 30 + 5 + 20 + 4
         assert wrong.failed == 29
@@ -704,7 +932,9 @@ class TestReport:
         assert lines[-1] == "FAIL             29 of 59 entries fail"
 
     def test_text_of_a_pass(self):
+        begun = time.perf_counter()
         check = check_gradients(network(), *batch())
+        assert 0 < check.seconds < time.perf_counter() - begun
         assert repr(check).splitlines()[-1] == "pass             59 entries agree"
         assert bool(check) is True
         assert str(check) == repr(check)
@@ -745,6 +975,10 @@ class TestReport:
         assert "checking gradients" in sys.stderr.getvalue()
         assert bars[0].total == 59
         assert bars[0].n == 59
+        x, t = batch()
+        x[:2] = 0
+        assert check_gradients(network(activation="relu"), x, t)  # its kinks need a second look
+        assert [(bar.total, bar.n) for bar in bars[1:]] == [(59, 59)] * 2
         shown = sys.stderr.getvalue()
         assert check_gradients(network(), *batch(), progress=False)
         assert sys.stderr.getvalue() == shown
@@ -760,6 +994,8 @@ def test_a_right_layer_of_ones_own_that_learns_passes(dtype, rng):
     check = check_gradients(net, a(9, 6), rng.integers(3, size=9))
     assert check
     assert {p.name: p.how for p in check.parameters}["gamma2"] == "stacked"
+    h = {"float64": "2^-13 and 2^-30", "float32": "2^-30 and 2^-6"}[dtype]
+    assert f"difference propagation and stacked evaluation, h = {h}, seed 0" in check.title
 
 
 def test_an_output_layer_that_draws_is_named(rng):
@@ -818,15 +1054,30 @@ def test_what_cannot_be_told_does_not_pass(rng):
     assert "all entries of W are too small for float32 to tell; check in float64" in repr(check)
 
 
+def test_what_cannot_be_told_does_not_pass_because_an_audit_agrees(rng):
+    a = lambda *shape: rng.normal(size=shape).astype("float32")  # noqa: E731
+
+    class WithoutDifference(SoftmaxWithLoss):
+        def forward(self, x, t):
+            return super().forward(x, t)
+
+    net = Network([Affine(a(6, 5)), Scale(a(5)), Affine(1e-6 * a(5, 3))], WithoutDifference())
+    check = check_gradients(net, a(9, 6), rng.integers(3, size=9))
+    assert check.audit.startswith("16 of 16 ")
+    assert not check
+    assert [problem.split(" are ")[0] for problem in check.problems] == ["all entries of W1", "all entries of gamma2"]
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda net, x, t: check_gradients(net, [[1.0]], t), "x: expected arrays"),
+        (lambda net, x, t: check_gradients(Relu(), [[1.0]]), "x: expected arrays"),
         (lambda net, x, t: check_gradients(net, (255 * x).astype("uint8"), t), "uint8"),
         (lambda net, x, t: check_gradients(net, x, t, h=-1e-4), "positive number"),
         (lambda net, x, t: check_gradients(net, x[:0], t[:0]), "no sample"),
         (lambda net, x, t: check_gradients(Relu(), x[:0]), "no entry"),
-        (lambda net, x, t: check_gradients(Network([Relu()]), x, t), "no parameters"),
+        (lambda net, x, t: check_gradients(Network([Relu()]), x, t), "Network has no parameters"),
     ],
 )
 def test_bad_input_is_refused_by_name(make, says, rng):

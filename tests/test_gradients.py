@@ -74,6 +74,12 @@ class TestNumericalDiff:
         with pytest.raises(ValueError, match=r"h = 1e-49 is too small: x . h is stored as x"):
             numerical_diff(lambda x: x**2, x, h=1e-49)
 
+    @pytest.mark.parametrize("x", [1.0, -1.0, np.asarray([0.0, 1.0]), np.asarray([0.0, -1.0])])
+    def test_step_that_vanishes_on_one_side(self, x):
+        """Below a power of two floats lie half as far apart: 1 − h is not 1 where 1 + h is, and the reverse for −1."""
+        with pytest.raises(ValueError, match="is too small"):
+            numerical_diff(lambda x: x**2, x, h=2.0**-53)
+
     def test_step_that_vanishes_beside_float32(self, case):
         if case.dtype != "float32":
             pytest.skip("float64 can hold this step")
@@ -240,8 +246,16 @@ class TestInPlace:
         if not read_only(case):
             pytest.skip("such arrays can be written, so f sees the change in x")
         x = case.asarray([3.0, 4.0])
-        with pytest.raises(ValueError, match=r"f ignores its argument.*write lambda W: loss\(W\)"):
+        says = r"f ignores its argument\. Arrays of (numpy|jaxlib) like this one .*write lambda W: loss\(W\)"
+        with pytest.raises(ValueError, match=says):
             numerical_gradient(lambda _: total_square(x), x)
+
+    def test_f_that_looks_only_at_the_shape_of_its_argument_ignores_it(self, case):
+        if not read_only(case):
+            pytest.skip("such arrays can be written, so f sees the change in x")
+        x = case.asarray([3.0, 4.0])
+        with pytest.raises(ValueError, match="f ignores its argument"):
+            numerical_gradient(lambda W: total_square(x) / W.shape[0], x)
 
     def test_flat_f_is_not_taken_for_one_that_ignores_its_argument(self, case):
         x = case.asarray([-3.0, -4.0])
@@ -277,9 +291,13 @@ class TestRefused:
         with pytest.raises(ValueError, match="it must be a positive number"):
             numerical_gradient(total_square, np.asarray([1.0]), h=h)
 
-    @pytest.mark.parametrize("value", [None, "1.0", [1.0], np.ones(1)], ids=["None", "str", "list", "array"])
-    def test_f_that_returns_no_number(self, value):
-        with pytest.raises(ValueError, match="a gradient needs one number"):
+    @pytest.mark.parametrize(
+        ("value", "came"),
+        [(None, "NoneType"), ("1.0", "str"), ([1.0], "list"), (np.ones((1, 2)), r"ndarray of shape \(1, 2\)")],
+        ids=["None", "str", "list", "array"],
+    )
+    def test_f_that_returns_no_number(self, value, came):
+        with pytest.raises(ValueError, match=f"f returned {came}; a gradient needs one number"):
             numerical_gradient(lambda x: value, np.asarray([1.0]))
 
     def test_points_without_an_axis(self):
@@ -289,6 +307,10 @@ class TestRefused:
     def test_stacked_f_that_returns_another_number_of_values(self, case):
         with pytest.raises(ValueError, match="stack of 4 inputs; it must return one value for each"):
             numerical_gradient(total_square, case.asarray([1.0, 2.0]), stacked=True)
+
+    def test_stacked_f_that_returns_a_python_number(self):
+        with pytest.raises(ValueError, match=r"f returned shape \(\) for a stack of 4 inputs"):
+            numerical_gradient(lambda x: 1.0, np.asarray([1.0, 2.0]), stacked=True)
 
 
 class TestManyPoints:
@@ -331,7 +353,7 @@ class TestStacked:
         together = numerical_gradient(self.f, x, stacked=True)
         np.testing.assert_allclose(case.host(together), case.host(one), atol=tolerance(case, 5.0))
 
-    @pytest.mark.parametrize(("memory", "sizes"), [(2**26, [12]), (0, [2] * 6), (4 * 2 * 6 * 8, [8, 4])])
+    @pytest.mark.parametrize(("memory", "sizes"), [(2**26, [12]), (0, [2] * 6), (5 * 2 * 6 * 8 - 1, [8, 4])])
     def test_memory_bounds_the_stack(self, rng, memory, sizes):
         x = rng.standard_normal((2, 3))
         seen = []
@@ -378,6 +400,14 @@ class TestGradientDescent:
         end, path = gradient_descent(total_square, np.asarray([-3.0, 4.0]), lr=1.1, return_path=True)
         np.testing.assert_allclose(end, np.asarray([-3.0, 4.0]) * 1.2**100, rtol=1e-3)
         assert np.all(np.diff(np.abs(path[:, 0])) > 0)
+
+    def test_descent_that_leaves_the_range_of_its_step_is_stopped(self, case):
+        """Each step multiplies x by −19, until x + h is stored as x."""
+        far = np.asarray(4.0 * 19.0 ** np.arange(20), dtype=case.dtype)
+        steps = np.argmax(far + far.dtype.type(default_step(case.float, case.xp)) == far)
+        says = rf"the descent diverges: after {steps} steps x is [\s\S]*; choose lr smaller than 10"
+        with pytest.raises(ValueError, match=says):
+            gradient_descent(total_square, case.asarray([-3.0, 4.0]), lr=10)
 
     def test_rate_that_is_too_small_stays(self):
         end = gradient_descent(total_square, np.asarray([-3.0, 4.0]), lr=1e-10)
