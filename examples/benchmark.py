@@ -92,9 +92,11 @@ def contenders(part, options):
     if part == "a":
         makers[f"xpnet, {backend}, float64"] = lambda data: Xpnet(data, backend, "float64")
         makers["the book, NumPy, float64"] = lambda data: peers.Book(data, LEARNING_RATE)
+        makers["NumPy by hand"] = lambda data: peers.ByHand(data, LEARNING_RATE)
         if backend.startswith("cupy"):
             xp = xpnet.get_backend(backend).xp
-            makers["the book by hand on CuPy, float64"] = lambda data: peers.Book(data, LEARNING_RATE, xp)
+            makers["the book on CuPy, float64"] = lambda data: peers.Book(data, LEARNING_RATE, xp)
+            makers["CuPy by hand"] = lambda data: peers.ByHand(data, LEARNING_RATE, xp)
     if "torch" not in options.absent and gpu:
         makers["PyTorch eager"] = lambda data: peers.TorchEager(data, LEARNING_RATE, "cuda")
         makers["PyTorch CUDA graph"] = lambda data: peers.TorchGraph(data, LEARNING_RATE, "cuda")
