@@ -79,3 +79,18 @@ def test_training_and_steps(tmp_path):
 def test_an_unknown_part_is_refused(tmp_path):
     with pytest.raises(AssertionError, match="--only names e; the parts are a, b, c and d"):
         run(tmp_path, "--only", "a,e")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "on_gpu", "name"),
+    [
+        ("Intel(R) Xeon(R) CPU @ 2.80GHz", None, False, "intel-xeon-cpu-2.80ghz-2-cores"),
+        ("AMD EPYC", "NVIDIA H200, 570.1", True, "nvidia-h200"),
+        ("AMD EPYC", "NVIDIA H200, 570.1", False, "amd-epyc-2-cores"),
+    ],
+)
+def test_results_in_a_folder_are_named_by_the_device(cpu, gpu, on_gpu, name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from benchmark_report import device_name
+
+    assert device_name({"cpu": cpu, "cores": 2, "gpu": gpu}, on_gpu) == name

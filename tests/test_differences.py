@@ -1,5 +1,6 @@
 """Finite changes carried through layers against higher precision, and numerical gradients against a plain loop."""
 
+import math
 import tracemalloc
 from decimal import Decimal, localcontext
 from itertools import pairwise
@@ -220,6 +221,20 @@ class TestSeries:
             found = sum(c * z**k for k, c in enumerate(layer.series(directions, terms), start=1))
             left_out = abs(float((found - layer.difference(z * directions))[0, 0]))
             assert 5e-3 < left_out / (0.1**terms / 6 * 0.1) <= 1
+
+    def test_coefficients_are_cumulants(self, rng):
+        """Those of w under the probabilities, from its moments by their recursion, over k!; the first less Σ t·w."""
+        layer, t, directions = SoftmaxWithLoss(), rng.uniform(size=(N, C)), rng.normal(size=(5, C))
+        layer.forward(rng.normal(size=(N, C)), t)
+        moments = [layer.y @ (directions**k).T for k in range(5)]
+        cumulants = []
+        for n in range(1, 5):
+            known = (math.comb(n - 1, k) * c * moments[n - 1 - k] for k, c in enumerate(cumulants))
+            cumulants.append(moments[n] - sum(known))
+        for k, found in enumerate(layer.series(directions, 4), start=1):
+            expected = t.sum(axis=-1, keepdims=True) * cumulants[k - 1] / math.factorial(k)
+            expected = (expected - (k == 1) * t @ directions.T) / N
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
     def test_squared_error_is_a_series_of_two_terms(self, case, rng):
         layer, t = IdentityWithLoss(), case.asarray(rng.normal(size=(N, C)))
@@ -825,6 +840,56 @@ def test_a_step_that_is_stored_as_none_is_refused(method, rng):
     net = Network([Affine(rng.normal(size=(4, 3)))])
     with pytest.raises(ValueError, match="h = 1e-30 is too small: an entry plus h is stored as the entry itself"):
         net.numerical_gradient(rng.normal(size=(6, 4)), rng.integers(3, size=6), h=1e-30, method=method)
+
+
+@pytest.mark.parametrize("gamma", [1.0, -1.0])
+def test_a_step_stored_as_none_on_one_side_is_refused(gamma, rng):
+    """1 + 2⁻⁵³ is stored as 1, though 1 − 2⁻⁵³ is not."""
+    net = Network([Scale(np.full(4, gamma)), Affine(rng.normal(size=(4, 3)))])
+    with pytest.raises(ValueError, match=r"h = 1\.1\d*e-16 is too small: an entry plus h is stored as the entry"):
+        net.numerical_gradient(rng.normal(size=(6, 4)), rng.integers(3, size=6), h=2.0**-53)
+
+
+class Offset:
+    """x·(gamma − 10⁸): a large parameter of which small differences matter."""
+
+    parameters = ("gamma",)
+
+    def __init__(self, gamma):
+        self.gamma = gamma
+
+    def forward(self, x):
+        self.x = x
+        return x * (self.gamma - 1e8)
+
+    def backward(self, dout):
+        self.dgamma = (dout * self.x).sum(axis=0)
+        return dout * (self.gamma - 1e8)
+
+
+@pytest.mark.parametrize("method", ["stacked", "loop"])
+def test_the_step_that_was_taken_is_the_divisor(method, rng):
+    """At 10⁸ a step of 10⁻⁸ is stored as 1.5·10⁻⁸."""
+    net = Network([Offset(np.full(2, 1e8))], IdentityWithLoss())
+    x, t = rng.normal(size=(3, 2)), rng.normal(size=(3, 2))
+    expected = net.gradient(x, t)["gamma1"]
+    np.testing.assert_allclose(net.numerical_gradient(x, t, h=1e-8, method=method)["gamma1"], expected, rtol=1e-6)
+
+
+class TinyMean:
+    """x less the mean of the whole stack, small: a layer that must not run on stacks."""
+
+    def forward(self, x):
+        return 1e-9 * (x - x.mean())
+
+    def backward(self, dout):
+        return 1e-9 * (dout - dout.mean())
+
+
+def test_a_layer_that_couples_a_stack_is_seen_however_small_its_output(rng):
+    net = Network([Affine(rng.normal(size=(4, 3))), TinyMean()])
+    with pytest.raises(ValueError, match="TinyMean behind it gives other results for a stack of inputs than one by"):
+        net.numerical_gradient(rng.normal(size=(6, 4)), rng.integers(3, size=6), method="stacked")
 
 
 class WithoutSeries:

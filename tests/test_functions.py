@@ -1,6 +1,7 @@
 """Activation functions, softmax and one-hot targets: numbers, stability, exactness and refusals."""
 
 import decimal
+import re
 
 import numpy as np
 import pytest
@@ -189,6 +190,12 @@ def test_one_hot_refuses_what_is_no_class_number(case, dtype):
         dtype = case.dtype
     with pytest.raises(TypeError, match=r"labels t have dtype .*(float|bool).* integers; convert with"):
         one_hot(case.asarray([1, 0], dtype=dtype), 3)
+
+
+def test_one_hot_refuses_a_dtype_that_is_no_float_of_the_library(case):
+    for dtype in ("float64", case.xp.int64):
+        with pytest.raises(TypeError, match=f"dtype is {re.escape(repr(dtype))}; it must be a float dtype of the lib"):
+            one_hot(case.asarray([1, 0]), 3, dtype=dtype)
 
 
 @pytest.mark.parametrize("num_classes", [0, -1])

@@ -268,8 +268,7 @@ def _audit(subject, changes, parameters, loss, method, count, seed):
 
 def _measure(subject, name, index, h):
     """Return the central difference of the loss itself at one entry."""
-    value = namespace(subject.values[name]).asarray(subject.values[name], copy=True)
-    entry = 0
+    value, entry = subject.values[name], 0
     for i, length in zip(index, value.shape, strict=True):
         entry = entry * length + i
     plus, minus = value + h, value - h

@@ -118,7 +118,7 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     for step in range(step_num):
         if bool(xp.any(x + default_step(x.dtype, xp) == x)):
             raise ValueError(f"the descent diverges: after {step} steps x is {x}; choose lr smaller than {lr}")
-        x = x - float(lr) * numerical_gradient(f, xp.asarray(x, copy=True))
+        x = x - float(lr) * numerical_gradient(f, x)
         path.append(x)
     return (x, xp.stack(path)) if return_path else x
 
