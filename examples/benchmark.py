@@ -22,7 +22,7 @@ from time import perf_counter
 
 import benchmark_peers as peers
 import numpy as np
-from benchmark_report import Report, Run, machine, measure
+from benchmark_report import Report, Run, device_name, machine, measure
 
 import xpnet
 
@@ -308,7 +308,7 @@ def main():
     parser.add_argument("--repetitions", type=int, help="how often each contender takes its turn; 5, or 1 if quick")
     parser.add_argument("--iterations", type=int, help="how long (a) trains; 10,000, or 40 if quick")
     parser.add_argument("--backend", help="xpnet's backend; by default XPNET_BACKEND, else numpy")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine and all repetitions there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, or into a folder")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--chapter4", action="store_true", help="in (b), also train on numerical gradients throughout")
     options = parser.parse_args()
@@ -328,6 +328,8 @@ def main():
     sizes = (2000, 1000) if options.quick else (60_000, 10_000)
     data = {name: (x[:n], t[:n]) for name, (x, t), n in zip(("train", "test"), loaded, sizes, strict=True)}
     report = Report(machine(options))
+    if options.json and options.json.is_dir():  # then the device names the file
+        options.json /= f"{device_name(report.machine, options.gpu)}.json"
     print("\nratio: the time as a multiple of the first line's; first run: with compilation, not counted")
     for part in only:
         parts[part](options, data, report)

@@ -93,6 +93,15 @@ def machine(options):
     }
 
 
+def device_name(machine, on_gpu):
+    """Return a file's name for the device that numbers were measured on, such as "amd-epyc-2-cores"."""
+    if on_gpu and machine["gpu"]:
+        name = machine["gpu"].partition(",")[0]
+    else:
+        name = f"{machine['cpu']} {machine['cores']} cores"
+    return "-".join(re.findall(r"[a-z0-9.]+", re.sub(r"\((r|tm)\)", "", name.lower())))
+
+
 class Report:
     """Tables for the reader as they come, and every repetition for the JSON file."""
 
