@@ -1,5 +1,6 @@
 """Finite changes carried through layers against higher precision, and numerical gradients against a plain loop."""
 
+import contextlib
 import math
 import tracemalloc
 from decimal import Decimal, localcontext
@@ -236,6 +237,13 @@ class TestSeries:
             expected = (expected - (k == 1) * t @ directions.T) / N
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
+    def test_what_all_directions_share_costs_no_digits(self, rng):
+        """Scores that all move alike change nothing; moments of numbers near 10⁴ would keep no digit of the fourth."""
+        layer, directions = SoftmaxWithLoss(), rng.normal(size=(5, C))
+        layer.forward(rng.normal(size=(N, C)), rng.uniform(size=(N, C)))
+        for found, expected in zip(layer.series(directions + 1e4, 4), layer.series(directions, 4), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+
     def test_squared_error_is_a_series_of_two_terms(self, case, rng):
         layer, t = IdentityWithLoss(), case.asarray(rng.normal(size=(N, C)))
         directions = case.asarray(rng.normal(size=(5, C)))
@@ -327,6 +335,8 @@ NETWORKS = {  # name: layers from a(rows, columns), output layer, how "auto" goe
                      ["difference"] * 6),
     "four layers": (lambda a: [*two_layers(Sigmoid)(a), Relu(), Affine(a(3, 3)), Sigmoid(), Affine(a(3, 3), a(3))],
                     SoftmaxWithLoss, ["difference"] * 7),
+    "two activations": (lambda a: [Affine(a(4, 3), a(3)), Sigmoid(), Relu(), Affine(a(3, 3))], SoftmaxWithLoss,
+                        ["difference"] * 3),
     "two products": (lambda a: [Affine(a(4, 3), a(3)), Affine(a(3, 3))], SoftmaxWithLoss, ["difference"] * 3),
     "squares of softmax": (lambda a: [*two_layers(Relu)(a), Softmax()], IdentityWithLoss, ["difference"] * 4),
     "no bias": (lambda a: [Affine(a(4, 3)), Relu(), Affine(a(3, 3))], SoftmaxWithLoss, ["difference"] * 2),
@@ -457,6 +467,25 @@ def test_default_steps(case):
     assert steps == {"W1": stacked, "b1": stacked, "W2": STEP, "b2": STEP}
 
 
+def test_a_second_look_takes_a_smaller_step(case):
+    """As small as round-off allows: far smaller where the error is relative to the change."""
+    net, (x, t) = build("a layer without difference", case.asarray), batch(case.asarray)
+    steps = {name: change.h for name, change in net.loss_changes(x, t, second=True).items()}
+    stacked = 2.0**-19 if case.dtype == "float64" else 2.0**-9
+    assert steps == {"W1": stacked, "b1": stacked, "W2": STEP * 2.0**-20, "b2": STEP * 2.0**-20}
+
+
+@pytest.mark.parametrize("last_layer", [SoftmaxWithLoss, IdentityWithLoss])
+def test_both_sides_by_a_large_step_are_those_of_the_plain_loop(last_layer, rng):
+    net = Network([Affine(rng.normal(size=(4, 3)), rng.normal(size=3)), Sigmoid(), Affine(rng.normal(size=(3, 3)))],
+                  last_layer())  # fmt: skip
+    x, t = batch(np.asarray)
+    for h in (2.0**-13, 0.125):
+        found, loop = (net.loss_changes(x, t, h=h, method=method) for method in ("difference", "loop"))
+        for name in found:
+            np.testing.assert_allclose(found[name].sides, loop[name].sides, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("kind", ["relu", "sigmoid", "three layers", "squares of softmax", "no bias"])
 def test_leaving_zeros_out_changes_nothing(case, kind):
     net, (x, t) = build(kind, case.asarray), batch(case.asarray)
@@ -514,10 +543,11 @@ def test_memory_is_bounded(method, skip_zeros, rng):
 
 @pytest.mark.parametrize("kind", ["relu", "a layer without difference", "a layer that learns"])
 @pytest.mark.parametrize("method", ["auto", "stacked"])
-def test_progress_counts_every_entry(kind, method):
+@pytest.mark.parametrize("memory", [1, None])
+def test_progress_counts_every_entry(kind, method, memory):
     net, (x, t) = build(kind, np.asarray), batch(np.asarray)
     counts = []
-    net.loss_changes(x, t, method=method, progress=counts.append)
+    net.loss_changes(x, t, method=method, memory=memory, progress=counts.append)
     assert sum(counts) == sum(value.size for value in net.params.values())
 
 
@@ -526,6 +556,91 @@ def test_progress_of_the_loop_counts_every_entry():
     counts = []
     net.loss_changes(x, t, method="loop", progress=counts.append)
     assert sum(counts) == sum(value.size for value in net.params.values())
+
+
+# ── Work ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Ways that take more work end at the same numbers; what makes them fast shows in what the layers are asked.
+
+
+def recorded(layer, method, what):
+    """Let ``layer`` keep what(arguments of ``method``) in the list that is returned."""
+    seen, original = [], getattr(layer, method)
+
+    def recording(*args):
+        seen.append(what(*args))
+        return original(*args)
+
+    setattr(layer, method, recording)
+    return seen
+
+
+class TestWork:
+    LIMIT = 6 * np.finfo("float64").eps  # beside which the share (R·z)ᴷ/6 that K terms leave out is nothing
+
+    @pytest.mark.parametrize(
+        ("reach", "terms"),
+        [
+            (0.99 * LIMIT ** (1 / 2), 2),
+            (1.01 * LIMIT ** (1 / 2), 3),
+            (0.99 * LIMIT ** (1 / 3), 3),
+            (1.01 * LIMIT ** (1 / 3), 4),
+            (0.99 * LIMIT ** (1 / 4), 4),
+            (1.01 * LIMIT ** (1 / 4), None),
+        ],
+    )
+    def test_as_few_terms_as_are_exact(self, reach, terms):
+        """``reach`` is the largest move of a unit, h times the largest input 2, times its weights' range 3."""
+        net = Network([Affine(np.ones((1, 2))), Relu(), Affine(np.asarray([[0.0, 0.0, 3.0], [10.0, 10.0, 11.0]]))])
+        asked = recorded(net.last_layer, "series", lambda directions, terms: terms)
+        by_class = recorded(net.last_layer, "difference", lambda dx, at: dx.shape)
+        x, t = np.asarray([[-2.0], [1.5]]), np.asarray([0, 1])
+        net.loss_changes(x, t, h=reach / 6)
+        *of_W1, of_W2 = asked  # which moves single scores, whose range is 1
+        assert of_W1 == ([terms] if terms else [])
+        assert of_W2 <= (terms or 4)
+        assert len(by_class) == (0 if terms else 1)
+
+    def test_by_the_default_step_a_series_takes_the_place_of_the_classes(self, case):
+        net, (x, t) = build("relu", case.asarray), batch(case.asarray)
+        asked = recorded(net.last_layer, "series", lambda directions, terms: terms)
+        by_class = recorded(net.last_layer, "difference", lambda dx, at: dx.shape)
+        net.loss_changes(x, t)
+        assert asked == [2 if case.backend == "numpy" else 4] * 2
+        assert by_class == []
+
+    def test_squares_are_a_series_by_any_step(self, case):
+        net = Network([Affine(case.asarray([[1.0, 2.0]]))], IdentityWithLoss())
+        by_class = recorded(net.last_layer, "difference", lambda dx, at: dx.shape)
+        net.loss_changes(case.asarray([[3.0]]), case.asarray([[1.0, 1.0]]), h=1.0)
+        assert by_class == []
+
+    @pytest.mark.parametrize(
+        ("share", "skip_zeros", "on_numpy", "elsewhere"),
+        [
+            (0.65, None, "skipped", "all"),  # looking for them elsewhere would make a device wait
+            (0.75, None, "all", "all"),  # gathering costs more than it saves
+            (0.65, False, "all", "all"),
+            (0.75, True, "skipped", "skipped"),
+        ],
+    )
+    def test_samples_that_are_zero_are_left_out(self, case, share, skip_zeros, on_numpy, elsewhere):
+        """One unit and one feature at a time, by the smallest memory; the bias is a feature that is never zero."""
+        samples, features, units = 40, 9, 3
+        net = Network([Affine(case.asarray(np.ones((features, units))), case.asarray(np.ones(units))), Relu(),
+                       Affine(case.asarray(np.ones((units, 2))))])  # fmt: skip
+        x = np.ones((samples, features))
+        x.reshape(-1)[int(share * (x.size + samples)) - samples :] = 0.0
+        shapes = recorded(net.layers["Relu1"], "difference", lambda dx, at: tuple(dx.shape))
+        with contextlib.nullcontext() if skip_zeros else case.computing():
+            net.loss_changes(case.asarray(x), case.asarray(np.zeros(samples, dtype="int64")),
+                             skip_zeros=skip_zeros, memory=1)  # fmt: skip
+        counts = [*np.count_nonzero(x, axis=0), samples]
+        if (on_numpy if case.backend == "numpy" else elsewhere) == "skipped":
+            expected = [max(1, count) for count in counts]
+        else:
+            expected = [samples] * len(counts)
+        assert all(len(shape) == 4 and shape[:2] == (2, 1) and shape[3] == 1 for shape in shapes)
+        assert sorted(shape[2] for shape in shapes) == sorted(expected * units)
 
 
 # ── Accuracy ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,7 @@
 """Layers: numbers, the contract of ``backward``, and gradients against PyTorch's and JAX's autograd."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -297,8 +298,9 @@ def test_relu_hides_no_gradient_that_went_wrong(case):
     ("W", "b"), [((D,), None), ((2, D, M), None), ((D, M), (D,)), ((D, M), (1, M)), ((D, M), ())]
 )
 def test_affine_refuses_parameters_that_do_not_fit(case, W, b):
+    came = re.escape(f"W has shape {W} and b {b}; they must be (D, M) and (M,)")
     W, b = case.asarray(np.zeros(W)), None if b is None else case.asarray(np.zeros(b))
-    with pytest.raises(ValueError, match=r"W has shape \(.* and b .*; they must be \(D, M\) and \(M,\)"):
+    with pytest.raises(ValueError, match=came):
         Affine(W, b)
 
 

@@ -149,6 +149,18 @@ def test_float_labels_are_refused(case):
         cross_entropy_error(case.asarray(BATCH), case.asarray([0.0, 1.0, 2.0]))
 
 
+def test_float_labels_of_a_stack_are_refused(case):
+    y = case.asarray(np.full((2, 3, 4), 0.25))
+    with pytest.raises(TypeError, match=r"labels t have dtype .*float.* class numbers are integers; convert with"):
+        cross_entropy_error(y, case.asarray(np.zeros((2, 3))))
+
+
+def test_the_shapes_that_targets_may_have_are_named(case):
+    y = case.asarray(np.full((2, 3, 4), 0.25))
+    with pytest.raises(ValueError, match=r"integer labels of shape \(2, 3\) or weights of shape \(2, 3, 4\) do$"):
+        cross_entropy_error(y, case.asarray(np.zeros((3, 5))))
+
+
 def test_bool_labels_are_refused(case):
     with pytest.raises(TypeError, match=r"labels t have dtype .*bool.* class numbers are integers"):
         cross_entropy_error(case.asarray(BATCH), case.asarray([True, False, True]))

@@ -278,6 +278,11 @@ def test_a_backward_that_leaves_no_gradient_is_named():
         Network([Gain(np.ones(3))]).gradient(np.ones((2, 3)), np.asarray([0, 1]))
 
 
+def test_gradients_before_any_backward_are_named():
+    with pytest.raises(AttributeError, match="Affine names 'W' in its parameters, but its backward left no dW"):
+        Network([Affine(np.eye(3))]).params.gradients()
+
+
 def test_a_network_without_layers_is_refused():
     with pytest.raises(ValueError, match="needs at least one layer"):
         Network([])

@@ -195,7 +195,7 @@ def as_targets(t, y):
     axes may be missing when ``y`` is a stack of batches. Raises TypeError for floats where labels belong, and
     ValueError for shapes that do not fit.
     """
-    xp = namespace(y, t, names="predictions and targets t")
+    xp = namespace(y, t)
     if t.dtype == y.dtype and t.shape == y.shape:
         return t
     if t.ndim < y.ndim and xp.isdtype(t.dtype, "integral"):
