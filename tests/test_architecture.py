@@ -26,12 +26,17 @@ COMPUTES = {
     "gradients": {"functions"},
     "perturbations": {"functions", "layers", "gradients"},
     "differences": {"functions", "layers", "gradients", "perturbations"},
-    "networks": {"functions", "layers", "output_layers", "gradients", "perturbations", "differences", "backend"},
+    "parameters": {"functions", "layers"},
+    "networks": {
+        *("functions", "layers", "output_layers", "gradients", "perturbations", "differences", "parameters"),
+        "backend",  # for its random numbers and where new arrays go
+    },
+    "contracts": {"functions", "backend"},
     "report": set(),
     "census": {"functions", "report"},
     "gradcheck": {
         *("functions", "losses", "layers", "gradients", "perturbations", "differences", "networks"),
-        *("census", "report", "backend"),  # backend for its random numbers and the way to the host
+        *("contracts", "census", "report", "backend"),  # backend for its random numbers and the way to the host
     },
 }
 ALLOWED = {

@@ -58,6 +58,19 @@ class TestNumericalDiff:
         assert forward == pytest.approx(math.e * 1e-4 / 2, rel=1e-3)
         assert central == pytest.approx(math.e * 1e-8 / 6, rel=1e-2)
 
+    @pytest.mark.parametrize("method", ["central", "forward"])
+    def test_the_step_as_stored_is_the_divisor_in_arrays(self, case, method):
+        x = case.asarray([10.0, 100.0, 1000.0] if case.dtype == "float32" else [1e9, 1e10, 1e11])
+        found = numerical_diff(lambda x: 3.0 * x, x, method=method)
+        np.testing.assert_allclose(case.host(found), 3.0, rtol=0, atol=8 * case.eps * case.host(x).max() / 1e-4)
+
+    @pytest.mark.parametrize("method", ["central", "forward"])
+    def test_a_number_beside_which_the_step_is_another_is_refused(self, method):
+        """At 7·10¹¹ a step of 1e-4 is stored as 1.2e-4: the derivative of x would be 1.22."""
+        with pytest.raises(ValueError, match=r"h = 0.0001 is too small beside x = 700000000000.0, .* use about 7e\+07"):
+            numerical_diff(lambda x: x, 7e11, method=method)
+        assert numerical_diff(lambda x: x, 7e11, h=7e7, method=method) == 1.0
+
     def test_every_entry_of_an_array_on_every_backend(self, case):
         x = case.asarray([[-2.0, 0.5], [1.0, 3.0]])
         found = numerical_diff(lambda x: x**2, x, h=2.0**-6)

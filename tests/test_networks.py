@@ -14,11 +14,13 @@ from xpnet import (
     SimpleNet,
     Softmax,
     TwoLayerNet,
+    check_gradients,
     cross_entropy_error,
     load_mnist,
     numerical_gradient,
     softmax,
     to_numpy,
+    train,
 )
 
 W_BOOK = [[-0.48459566, 0.5243312, 0.04511345], [-0.96368618, -1.78325219, -0.88296112]]
@@ -283,6 +285,51 @@ def test_gradients_before_any_backward_are_named():
         Network([Affine(np.eye(3))]).params.gradients()
 
 
+def test_parameters_that_do_not_belong_together_are_refused():
+    W, b = np.eye(3), np.zeros(3)
+    with pytest.raises(ValueError, match="parameters b1 and b2 are one and the same array; give each layer its own"):
+        Network([Affine(W, b), Affine(W.copy(), b)])
+    with pytest.raises(TypeError, match="parameter W1 has dtype float32 and gamma2 float64; they must be of one dtype"):
+        Network([Affine(W.astype("float32")), Scale(np.ones(3))])
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="parameters W1 and gamma2: expected arrays of one library"):
+        Network([Affine(W), Scale(torch.ones(3))])
+
+
+def test_arrays_of_another_library_are_refused_by_name():
+    torch = pytest.importorskip("torch")
+    network = TwoLayerNet(4, 3, 2, backend="torch")
+    with pytest.raises(TypeError, match=r"x and the parameters: .* one library, got numpy\.ndarray, torch\.Tensor"):
+        network.predict(np.ones((2, 4)))
+    with pytest.raises(TypeError, match=r"parameter b1 and its new value: .* got torch\.Tensor, numpy\.ndarray"):
+        network.params["b1"] = np.zeros(3)
+    with pytest.raises(TypeError, match=r"x and the parameters: .* got torch\.Tensor, numpy\.ndarray"):
+        TwoLayerNet(4, 3, 2).predict(torch.ones((2, 4)))
+
+
+class Decaying(TwoLayerNet):
+    """A network whose loss and gradient are its own: weight decay."""
+
+    def loss(self, x, t):
+        return super().loss(x, t) + 0.05 * (self.params["W1"] ** 2).sum()
+
+    def gradient(self, x, t):
+        gradients = super().gradient(x, t)
+        return gradients | {"W1": gradients["W1"] + 0.1 * self.params["W1"]}
+
+
+def test_a_gradient_of_its_own_is_what_trains(rng):
+    network, x, t = Decaying(4, 3, 2, 1.0), rng.normal(size=(5, 4)), rng.integers(0, 2, 5)
+    assert check_gradients(network, x, t)
+    loss, steps = network.loss_and_gradient(x, t, 0.5)
+    assert loss == network.loss(x, t)
+    for name, value in network.gradient(x, t).items():
+        np.testing.assert_array_equal(steps[name], 0.5 * value)
+    start = np.array(network.params["W1"])
+    list(train(network, x, t, epochs=1, batch_size=5, learning_rate=0.5))
+    np.testing.assert_allclose(network.params["W1"], start - steps["W1"], rtol=1e-12)
+
+
 def test_a_network_without_layers_is_refused():
     with pytest.raises(ValueError, match="needs at least one layer"):
         Network([])
@@ -351,6 +398,24 @@ def test_accuracy_for_any_size_and_kind_of_target(case, rng, size):
     expected = np.mean(np.argmax(case.host(scores), axis=-1) == labels)
     for value in values:
         case.assert_close(value, expected, eps=1)
+
+
+def test_weights_of_nan_are_no_right_answer(case):
+    """As one_hot gives them for a label that is no class; the network answers class 0, where NaN is found too."""
+    x, t = case.asarray(np.ones((4, 4))), np.eye(2)[[0, 0, 0, 0]]
+    network = small(case)
+    network.params["W2"] *= 0.0
+    t[1:] = np.nan
+    with case.computing():
+        value = network.accuracy(x, case.asarray(t))
+    case.assert_close(value, 0.25)
+
+
+def test_one_score_names_no_class(case, rng):
+    network = Network([affine(case, rng, 4, 1)], IdentityWithLoss())
+    with case.computing():
+        value = network.accuracy(case.asarray(np.ones((5, 4))), case.asarray(np.ones((5, 1))))
+    assert np.isnan(case.host(value))
 
 
 @pytest.mark.parametrize("shape", [(4,), (6,), (5, 1, 2), ()])

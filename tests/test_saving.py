@@ -128,9 +128,9 @@ def test_nothing_in_it_needs_unpickling(file):
         assert all(arrays[name].dtype.kind in "fU" for name in arrays.files)
 
 
-@pytest.mark.parametrize("settings", [{"x": np.float32(1)}, {"x": object()}, {1: [{2, 3}]}])
+@pytest.mark.parametrize("settings", [{"x": np.float32(1)}, {"x": object()}, {1: [{2, 3}]}, {"x": np.ones(2)}])
 def test_settings_that_are_not_plain_are_refused_and_nothing_is_written(file, settings):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="settings must be strings, numbers, truth values and None, but: Object of ty"):
         save_training(network_for(), [], file, settings=settings)
     assert not list(file.parent.iterdir())
 
@@ -302,6 +302,14 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["network.npz"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_or_device_is_not_replaced(file):
+    os.mkfifo(file)
+    with pytest.raises(OSError, match=r"network\.npz is a device or a pipe, which a file would replace; name a file"):
+        save_parameters(network_for(), file)
+    assert file.is_fifo()
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="only an ordinary user can be kept from writing")
 def test_a_folder_that_may_not_be_written(file):
     before = saved_before(file)
@@ -380,9 +388,9 @@ def of_npz(**arrays):
     return out.getvalue()
 
 
-def of_zip(**members):
+def of_zip(kind=zipfile.ZIP_STORED, **members):
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(out, "w", kind) as archive:
         for name, content in members.items():
             archive.writestr(f"{name}.npy", content)
     return out.getvalue()
@@ -411,6 +419,8 @@ FOREIGN = {
     "a record of nothing": of_npz(xpnet=np.asarray(HEADER % ("", "{}")), losses=np.ones(1)),
     "fewer iterations than losses": of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 2)), losses=np.ones(3)),
     "more iterations than losses": of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 4)), losses=np.ones(3)),
+    "a compressed file": of_zip(zipfile.ZIP_DEFLATED, xpnet=zipfile.ZipFile(io.BytesIO(of_npz(
+        xpnet=np.asarray(HEADER % ("", ""))))).read("xpnet.npy")),
     "a header larger than memory": of_zip(xpnet=HUGE),
     "parameters larger than memory": of_zip(
         xpnet=zipfile.ZipFile(io.BytesIO(of_npz(xpnet=np.asarray(HEADER % ('"W1"', ""))))).read("xpnet.npy"),

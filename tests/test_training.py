@@ -488,6 +488,45 @@ def test_bad_arguments_are_refused_before_anything_changes(bad, message):
     np.testing.assert_array_equal(network.params["W1"], before)
 
 
+def network_of_another_make(W):
+    """Anything with params, loss and gradient: x @ W towards t."""
+
+    class Linear:
+        params = {"W": W}  # noqa: RUF012
+
+        def loss(self, x, t):
+            return 0.5 * np.mean((x @ self.params["W"] - t) ** 2)
+
+        def gradient(self, x, t):
+            return {"W": x.T @ (x @ self.params["W"] - t) / t.size}
+
+        def accuracy(self, x, t):
+            return 0.0
+
+    return Linear()
+
+
+def test_a_network_of_another_make_trains_by_its_own_gradient(rng):
+    x, W = rng.normal(size=(40, 3)), rng.normal(size=(3, 2))
+    network = network_of_another_make(np.zeros((3, 2)))
+    *_, last = train(network, x, x @ W, epochs=60, batch_size=10, learning_rate=0.5)
+    assert last.loss < 1e-6
+    np.testing.assert_allclose(network.params["W"], W, atol=1e-2)
+
+
+def test_a_gradient_of_another_shape_is_refused(rng):
+    """An update would stretch it over the parameter, and train on."""
+    network = network_of_another_make(np.zeros((3, 2)))
+    right, x = network.gradient, rng.normal(size=(10, 3))
+    network.gradient = lambda x, t: {"W": right(x, t)["W"].sum(axis=0)}
+    with pytest.raises(ValueError, match=r"parameter W has shape \(3, 2\), but backpropagation gives .* shape \(2,\)"):
+        next(train(network, x, x[:, :2], epochs=1))
+    network.gradient = lambda x, t: {}
+    with pytest.raises(ValueError, match=r"W has shape \(3, 2\), but .* shape None; check_gradients says more"):
+        next(train(network, x, x[:, :2], epochs=1))
+    assert not network.params["W"].any()
+
+
 def test_data_of_different_lengths_are_refused(case):
     x, t = map(case.asarray, data())
     with pytest.raises(ValueError, match="x_train has 43 samples, but t_train has 42"):

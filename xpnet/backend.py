@@ -222,8 +222,7 @@ def _diagnose(runtime, status):
 def _open_torch(device):
     torch = _import("torch", "torch")
     try:
-        device = torch.device(device or "cpu")
-        torch.empty(1, device=device)
+        device = torch.empty(1, device=device or "cpu").device  # "cuda" becomes "cuda:0", as arrays will say
     except Exception as error:
         why = f"PyTorch cannot use the device {str(device)!r} ({error})"
         raise _UnusableError(why, "use torch for the CPU, torch:cuda for a GPU") from error

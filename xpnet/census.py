@@ -34,12 +34,12 @@ def census(name, a, first, second, loss, tolerance, worst, samples):
     kinks = imprecise = xp.zeros_like(passed)
     if second is not None:
         small, large = sorted((first, second), key=lambda change: change.h)
-        noise = _noise(small, loss)
-        slack = tolerance_of(n, tolerance) * size + noise
+        rounding = noise(small, loss)
+        slack = tolerance_of(n, tolerance) * size + rounding
         near = xp.abs(a - small.gradient) <= slack
         kinks = ~passed & _bends(small, large, slack) & (near | _between(a, small, large, slack))
         within = ~passed & ~kinks & near
-        imprecise = within & (noise > 0.01 * size)
+        imprecise = within & (rounding > 0.01 * size)
         passed = passed | (within & ~imprecise)
     failed = ~(passed | kinks | imprecise)
     relative = error / xp.where(size > 0, size, 1.0)
@@ -60,6 +60,7 @@ def census(name, a, first, second, loss, tolerance, worst, samples):
         kinks=int(kinks.sum()),
         imprecise=int(imprecise.sum()),
         failed=int(failed.sum()),
+        zeros=int((size == 0).sum()),
         largest=next(largest(relative, failed if failed.any() else passed, 1), None),
         worst=tuple(largest(error, failed, worst)),
         hint=_hint(a, n, failed, samples),
@@ -75,7 +76,7 @@ def position(entry, shape):
     return tuple(reversed(index))
 
 
-def _noise(change, loss):
+def noise(change, loss):
     """Return what round-off may do to an entry: that of the changes where they are propagated, else of the loss."""
     xp = namespace(change.sides)
     scale = xp.max(xp.abs(change.gradient)) if change.how == "difference" else loss / change.h

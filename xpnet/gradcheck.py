@@ -4,15 +4,18 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 
 from array_api_compat import device
 
 from .backend import random_generator, to_numpy
-from .census import NOISE, agree, census, position, round_off, tolerance_of
+from .census import NOISE, agree, census, noise, position, round_off, tolerance_of
+from .contracts import backward_problems, forward_problems, not_finite
 from .differences import Change, second_step
 from .functions import namespace, require_floats
 from .gradients import default_step, moved, require_step
+from .layers import parameter_names
 from .perturbations import by_loop, loss_with
 from .report import WAYS, GradientCheck
 
@@ -39,6 +42,8 @@ def check_gradients(
     Source: Deep Learning from Scratch, 5.7.3; the bounds are those of a central difference.
     """
     start = time.perf_counter()
+    if not isinstance(getattr(net, "params", {}), Mapping):
+        raise TypeError(f"net.params is {type(net.params).__name__}; it must be a dict of arrays by name: W1, b1, …")
     methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
     if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
         raise TypeError(
@@ -65,14 +70,19 @@ def check_gradients(
         steps = sorted({f"2^{math.log2(change.h):.3g}" for change in changes.values()})
         check.title = f"{subject.title}, {ways}, h = {' and '.join(steps)}, seed {seed}"
         loss = max(1.0, abs(float(subject.loss())))  # a small one is a difference of numbers near 1
+        largest = max(float(abs(change.gradient).max()) for change in first.values())
         for name, change in first.items():
             verdicts = census(
                 name, gradients[name], change, second.get(name), loss, tolerance, worst, subject.samples
             )
             check.parameters.append(verdicts)
-            if verdicts.imprecise == verdicts.checked:
-                dtype = gradients[name].dtype
-                check.problems.append(f"all entries of {name} are too small for {dtype} to tell; check in float64")
+            decided = verdicts.checked - verdicts.imprecise - verdicts.zeros
+            if verdicts.imprecise and not decided:
+                size = noise(second[name], loss)
+                if size > tolerance_of(change.sides, tolerance) * largest:  # else they are zeros beside the others
+                    dtype = gradients[name].dtype
+                    cure = "check in float64" if dtype.name != "float64" else "check with larger inputs or weights"
+                    check.problems.append(f"no entry of {name} is large enough for {dtype} to tell; {cure}")
         if audit and any(change.how != "loop" for change in changes.values()):
             check.audit, problems = _audit(subject, first, check.parameters, loss, method, audit, seed)
             check.problems += problems
@@ -101,11 +111,13 @@ class _Network:
     def problems(self):
         ours = hasattr(self.net, "loss_changes")
         targets = {"t": self.t} if hasattr(self.t, "dtype") else {}
-        found = _not_finite({**self.values, "x": self.x, **targets})
-        found = found or (_forward_problems(list(self.net.layers.values()), self.x) if ours else [])
-        if not found and float(self.loss()) != float(self.loss()):
-            found = ["the loss is another one for the same x and t; a loss that is drawn has no gradient"]
-        return found
+        found = not_finite({**self.values, "x": self.x, **targets})
+        found = found or (forward_problems(list(self.net.layers.values()), self.x) if ours else [])
+        if not found and (loss := float(self.loss())) != float(self.loss()):
+            drawn = "the loss is another one for the same x and t; a loss that is drawn has no gradient"
+            found = [drawn if loss == loss else "the loss is NaN: a label that is no class, or numbers too large?"]
+        half = (lambda: self.net.loss_and_gradient(self.x, self.t, 0.5)[1]) if ours else None
+        return found or backward_problems(self.gradients, half)
 
     def loss(self):
         return self.net.loss(self.x, self.t)
@@ -127,7 +139,7 @@ class _Layer:
 
     def __init__(self, layer, x, t, seed):
         self.layer, self.more = layer, () if t is None else (t,)
-        self.values = {"x": x, **{name: getattr(layer, name) for name in getattr(layer, "parameters", ())}}
+        self.values = {"x": x, **{name: getattr(layer, name) for name in parameter_names(layer)}}
         xp = namespace(x, names="x")
         if 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}: there is no entry in it")
@@ -138,13 +150,13 @@ class _Layer:
         self.dout = xp.asarray(draw, dtype=out.dtype, device=device(x))
 
     def problems(self):
-        found = _not_finite(self.values) or _forward_problems([self.layer], self.values["x"], *self.more)
+        found = not_finite(self.values) or forward_problems([self.layer], self.values["x"], *self.more)
         if not found:
             given = self._fresh_dout()
             self.layer.backward(given)
             if not bool(namespace(given).all(given == self.dout)):
                 found = [f"{type(self.layer).__name__}.backward changes its dout; return a new array"]
-        return found
+        return found or backward_problems(self.gradients)
 
     def _fresh_dout(self):
         return namespace(self.dout).asarray(self.dout, copy=True)
@@ -165,6 +177,8 @@ class _Layer:
     def gradients(self):
         self.loss()
         found = {"x": self.layer.backward(self._fresh_dout())}
+        if found["x"] is None:
+            raise TypeError(f"{type(self.layer).__name__}.backward returned None; it must return the gradient of its x")
         names = [name for name in self.values if name != "x" and hasattr(self.layer, f"d{name}")]
         return found | {name: getattr(self.layer, f"d{name}") for name in names}
 
@@ -180,31 +194,6 @@ def _changes_by_loop(subject, h, tick, second):
         step *= second_step("loop", value.dtype, xp) if second else 1.0
         changes[name] = Change(by_loop(partial(subject.loss_with, name), value, step, tick), step, "loop")
     return changes
-
-
-def _not_finite(arrays):
-    problems = []
-    for name, array in arrays.items():
-        xp = namespace(array, names=name)
-        count = int(xp.count_nonzero(~xp.isfinite(array))) if xp.isdtype(array.dtype, "real floating") else 0
-        if count:
-            problems.append(f"NaN or infinite values in {name}: {count} of {math.prod(array.shape)}")
-    return problems
-
-
-def _forward_problems(layers, x, *more):
-    """Return what is wrong with layers whose forward changes its input or answers differently the second time."""
-    xp = namespace(x)
-    for layer in layers:
-        given = [xp.asarray(x, copy=True) for _ in range(2)]  # a layer that writes must not reach the caller's x
-        once, again = (xp.asarray(layer.forward(one, *more), copy=True) for one in given)
-        name = type(layer).__name__
-        if not all(bool(xp.all((one == x) | xp.isnan(x))) for one in given):
-            return [f"{name}.forward changes its input; a layer must leave x alone"]
-        if once.shape != again.shape or not bool(xp.all((once == again) | (xp.isnan(once) & xp.isnan(again)))):
-            return [f"{name}.forward answers differently for the same input; a loss that is drawn has no gradient"]
-        x = once
-    return []
 
 
 @contextlib.contextmanager

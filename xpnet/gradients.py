@@ -14,8 +14,8 @@ def numerical_diff(f, x, *, h=1e-4, method="central"):
 
     ``x`` is a number, or an array of floats at each entry of which an elementwise ``f`` is differentiated.
     ``method="central"`` is (f(x+h) − f(x−h)) / 2h, wrong by h²·f‴/6; ``"forward"`` is (f(x+h) − f(x)) / h, wrong
-    by h·f″/2. Raises ValueError if ``h`` is not positive or so small that x + h equals x, TypeError for integer
-    or complex arrays.
+    by h·f″/2. In arrays the divisor is the step as stored. Raises ValueError if ``h`` is not positive, or so small
+    that x + h equals x or, for a number, is off by a thousandth of h; TypeError for integer or complex arrays.
 
     Source: Deep Learning from Scratch, 4.3.1.
 
@@ -25,16 +25,21 @@ def numerical_diff(f, x, *, h=1e-4, method="central"):
     if method not in ("central", "forward"):
         raise ValueError(f"method is {method!r}; it must be 'central' or 'forward'")
     h = require_step(h)
-    if isinstance(x, (int, float)):
-        vanishes = x + h == x or x - h == x
-    else:
+    number = isinstance(x, (int, float))
+    if not number:
         require_floats("x", x)
-        vanishes = bool(namespace(x).any((x + h == x) | (x - h == x)))
+    up, down = x + h, x if method == "forward" else x - h
+    if number:
+        step = h if method == "forward" else 2 * h  # as in the book, to the last digit
+        vanishes, off = up == x or x - h == x, abs((up - down) - step) > 1e-3 * step
+    else:
+        step = up - down
+        vanishes, off = bool(namespace(x).any((up == x) | (x - h == x))), False
     if vanishes:
         raise ValueError(f"h = {h} is too small: x + h is stored as x, so the difference would be 0; use about 1e-4")
-    if method == "forward":
-        return (f(x + h) - f(x)) / h
-    return (f(x + h) - f(x - h)) / (2 * h)
+    if off:
+        raise ValueError(f"h = {h} is too small beside x = {x}, x + h is stored as {up}; use about {abs(x) * 1e-4:.0e}")
+    return (f(up) - f(down)) / step
 
 
 def tangent_line(f, x):
@@ -152,7 +157,7 @@ def _gradient_loop(f, x, h):
                 x[index] = stored
         rises.append(values[0] - values[1])
         steps.append(ends[0] - ends[1])
-    rise, step = _stack(rises, x), _stack(steps, x)
+    rise, step = stack_numbers(rises, x), stack_numbers(steps, x)
     if bool(xp.any(step == 0)):
         raise ValueError(f"h = {h} is too small: an entry of x plus h is stored as the entry itself")
     if not in_place and not bool(xp.any(rise != 0)):
@@ -173,11 +178,16 @@ def _scalar(value):
     )
 
 
-def _stack(numbers, x):
+def stack_numbers(numbers, x):
     """Return numbers and 0-d arrays as a 1-D array in the dtype and on the device of ``x``."""
-    xp = namespace(x)
-    where = device(x)
-    return xp.stack([xp.astype(xp.asarray(n, device=where), x.dtype, copy=False) for n in numbers])
+    xp, where = namespace(x), device(x)
+
+    def array(n):
+        if isinstance(n, (int, float)):  # which some libraries would store in fewer digits than x has
+            return xp.asarray(n, dtype=x.dtype, device=where)
+        return xp.astype(xp.asarray(n, device=where), x.dtype, copy=False)
+
+    return xp.stack([array(n) for n in numbers])
 
 
 def moved(x, entry, value):

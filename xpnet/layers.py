@@ -9,6 +9,7 @@ A layer answers three questions about its last ``forward(x)``:
                     and never a derivative: a check of ``backward`` against it stays a check.
 
 A layer of your own needs ``forward`` and ``backward``, and ``parameters = ("W", …)`` if it learns; no base class.
+``backward`` is linear in ``dout``, returns a new array, and replaces the gradients it kept before.
 
 Arrays have shape (…, N, D): N samples of D features, any further leading axes pass. A network ends in an output layer,
 which compares with a target: see ``xpnet.output_layers``.
@@ -24,6 +25,17 @@ from .functions import as_rows, namespace, require_floats, sigmoid, softmax
 def everywhere(kept):
     """Return what ``forward`` kept as it is, for changes of all samples and units."""
     return kept
+
+
+def parameter_names(layer):
+    """Return the names of the attributes that ``layer`` learns; raise if they are a string or name what it lacks."""
+    kind, names = type(layer).__name__, getattr(layer, "parameters", ())
+    if isinstance(names, str):
+        raise TypeError(f"{kind}.parameters is the string {names!r}; write ({names!r},)")
+    for name in names:
+        if not hasattr(layer, name):
+            raise AttributeError(f"{kind} names {name!r} in its parameters, but has no such attribute")
+    return tuple(names)
 
 
 class Remembers:

@@ -1,80 +1,18 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
-from collections.abc import Mapping
 from math import isfinite
 from numbers import Integral, Real
 from types import MappingProxyType
+
+from array_api_compat import device
 
 from .backend import get_backend, random_generator
 from .differences import loss_changes
 from .functions import namespace, require_floats, softmax
 from .layers import Affine, Relu, Sigmoid
 from .output_layers import SoftmaxWithLoss
+from .parameters import Parameters
 from .perturbations import offers
-
-
-class Parameters(Mapping):
-    """The learned arrays of a row of layers under names such as W1, b1, W2.
-
-    Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
-    both change what the layer computes with, whether the library's arrays can be written or not. Assigning raises
-    KeyError for an unknown name, TypeError for what is no array, ValueError for another shape or dtype.
-    """
-
-    def __init__(self, layers):
-        learning = [layer for layer in layers if getattr(layer, "parameters", ())]
-        for layer in learning:
-            kind = type(layer).__name__
-            if isinstance(layer.parameters, str):
-                raise TypeError(f"{kind}.parameters is the string {layer.parameters!r}; write ({layer.parameters!r},)")
-            for attribute in layer.parameters:
-                if not hasattr(layer, attribute):
-                    raise AttributeError(f"{kind} names {attribute!r} in its parameters, but has no such attribute")
-        self._owners = {
-            f"{attribute}{number}": (layer, attribute)
-            for number, layer in enumerate(learning, start=1)
-            for attribute in layer.parameters
-        }
-
-    def __getitem__(self, name):
-        layer, attribute = self._owners[name]
-        return getattr(layer, attribute)
-
-    def __setitem__(self, name, value):
-        if name not in self._owners:
-            raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
-        layer, attribute = self._owners[name]
-        old = getattr(layer, attribute)
-        if value is old:  # as after params[name] -= step, where arrays can be written
-            return
-        if not (hasattr(value, "shape") and hasattr(value, "dtype")):
-            raise TypeError(f"parameter {name} is an array of shape {tuple(old.shape)}; got {type(value).__name__}")
-        if tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype:
-            raise ValueError(
-                f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
-                f"{tuple(value.shape)} and dtype {value.dtype}"
-            )
-        setattr(layer, attribute, value)
-
-    def __iter__(self):
-        return iter(self._owners)
-
-    def __len__(self):
-        return len(self._owners)
-
-    def names_of(self, layer):
-        """Return {attribute: name} of the parameters that ``layer`` owns."""
-        return {attribute: name for name, (owner, attribute) in self._owners.items() if owner is layer}
-
-    def gradients(self):
-        """Return the gradients that the last backward left beside the parameters: dW beside W."""
-        try:
-            return {name: getattr(layer, f"d{attribute}") for name, (layer, attribute) in self._owners.items()}
-        except AttributeError as error:
-            raise AttributeError(
-                f"{type(error.obj).__name__} names {error.name[1:]!r} in its parameters, but its backward left no "
-                f"{error.name}: keep the gradient there"
-            ) from None
 
 
 class Network:
@@ -82,8 +20,9 @@ class Network:
 
     ``layers`` is any sequence of objects with ``forward(x)`` and ``backward(dout)``, ours or yours; see
     ``xpnet.layers``. ``params`` names their learned arrays by their place: W1 and b1 belong to the first layer that
-    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises TypeError for what is no layer, ValueError
-    if a layer stands in the row twice, because it can remember one forward only.
+    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises TypeError for what is no layer and for
+    parameters of two libraries or dtypes, ValueError if a layer stands in the row twice, because it can remember one
+    forward only, or an array is a parameter twice.
 
     Source: Deep Learning from Scratch, 5.7.2.
     """
@@ -107,10 +46,11 @@ class Network:
 
     def _inputs(self, x):
         """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
-        xp = namespace(x)
+        parameter = self.params[self._first] if self._first else x
+        xp = namespace(x, parameter, names="x and the parameters")
         if 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
-        dtype = self.params[self._first].dtype if self._first else None
+        dtype = parameter.dtype if self._first else None
         if x.dtype == dtype:
             return x
         if not xp.isdtype(x.dtype, "real floating"):
@@ -147,8 +87,9 @@ class Network:
 
         ``t`` holds labels (N,), or one-hot or soft weights (N, C), of which the largest counts. Works through
         ``chunk`` samples at a time, so that intermediate results stay in the processor's cache. A sample whose scores
-        hold NaN counts as wrong. Raises as ``predict`` does, TypeError if ``t`` holds no real numbers, and ValueError
-        if it does not fit or ``chunk`` is not positive.
+        or weights hold NaN counts as wrong; a network with one score, which names no class, gets NaN. Raises as
+        ``predict`` does, TypeError if ``t`` holds no real numbers, and ValueError if it does not fit or ``chunk`` is
+        not positive.
         """
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
@@ -161,12 +102,16 @@ class Network:
                 "labels (N,) or weights (N, C), for at least one sample"
             )
         labels = xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1) if t.ndim == 2 else t
+        if t.ndim == 2 and xp.isdtype(t.dtype, "real floating"):
+            labels = xp.where(xp.any(xp.isnan(t), axis=-1), -1, labels)
         right = []
         for start in range(0, x.shape[0], chunk):
             stop = min(start + chunk, x.shape[0])
             scores = self.predict(x[start:stop, ...])
             if t.ndim > 1 and t.shape[-1] != scores.shape[-1]:
                 raise ValueError(f"targets t have shape {tuple(t.shape)}, but there are {scores.shape[-1]} classes")
+            if scores.shape[-1] == 1:
+                return xp.asarray(xp.nan, dtype=x.dtype, device=device(x))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
             right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & ~unknown))
         return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
@@ -175,12 +120,21 @@ class Network:
         """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.
 
         With a learning rate for ``dout`` they are the steps of gradient descent: one pass over all parameters less.
+        Where a subclass has a ``gradient`` of its own, they are dout times what that returns.
         """
+        if getattr(self.gradient, "__func__", None) is Network.gradient:
+            return self._backpropagate(x, t, dout)
+        return self.loss(x, t), {name: dout * value for name, value in self.gradient(x, t).items()}
+
+    def _backpropagate(self, x, t, dout):
         loss = self.loss(x, t)
-        dout = self.last_layer.backward(dout)
+        # an output layer of your own may know no dout, or ignore it
+        dout = dout * self.last_layer.backward()
         first, *others = self.layers.values()
         for layer in reversed(others):
             dout = layer.backward(dout)
+            if dout is None:
+                raise TypeError(f"{type(layer).__name__}.backward returned None; it must return the gradient of its x")
         # the gradient with respect to the data is never needed, and costs as much as the first layer's own
         (first.backward_parameters if offers(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
@@ -192,7 +146,7 @@ class Network:
 
         Source: Deep Learning from Scratch, 5.7.2.
         """
-        return self.loss_and_gradient(x, t)[1]
+        return self._backpropagate(x, t, 1.0)[1]
 
     def numerical_gradient(self, x, t, *, h=None, method="auto", memory=None):
         """Return the gradient of the loss by central differences, a dict with the names of ``params``.

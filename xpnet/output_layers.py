@@ -1,8 +1,8 @@
 """Output layers, which compare a network's scores with targets and measure the loss (book, 5.6.3).
 
-They are layers (see ``xpnet.layers``) at the end of a row: ``forward(x, t)`` returns the loss, ``backward()`` begins
-with its derivative, and ``difference(dx)`` returns each sample's part (…, N) in the change of the loss. A third way,
-``series``, lets numerical gradients sum over all classes at once.
+They are layers (see ``xpnet.layers``) at the end of a row: ``forward(x, t)`` returns the loss, ``backward()`` its
+derivative with respect to x, and ``difference(dx)`` returns each sample's part (…, N) in the change of the loss. A
+third way, ``series``, lets numerical gradients sum over all classes at once.
 """
 
 from .functions import as_targets, namespace

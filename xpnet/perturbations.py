@@ -5,7 +5,7 @@ import math
 from array_api_compat import device, is_writeable_array
 
 from .functions import namespace
-from .gradients import moved
+from .gradients import moved, stack_numbers
 from .layers import Affine
 
 
@@ -175,8 +175,9 @@ def by_loop(loss_with, original, h, progress):
     xp = namespace(original)
     ends = original + h, original - h
     taken = require_moved(original, ends, h)
-    loss, losses = xp.asarray(loss_with(original)), []
+    loss, changes = loss_with(original), []
     for entry in range(math.prod(original.shape)):
-        losses.append(xp.stack([xp.asarray(loss_with(moved(original, entry, end))) for end in ends]))
+        changes.append([loss_with(moved(original, entry, end)) - loss for end in ends])
         progress(1)
-    return (xp.reshape(xp.stack(losses, axis=-1), taken.shape) - loss) * (h / taken)
+    sides = [xp.reshape(stack_numbers(side, original), original.shape) for side in zip(*changes, strict=True)]
+    return xp.stack(sides) * (h / taken)

@@ -25,9 +25,9 @@ class Entry(NamedTuple):
 class ParameterCheck(NamedTuple):
     """The census of one parameter: how many of its entries were checked, and what became of them.
 
-    ``passed`` agree within the tolerance or the measured error bound; ``kinks`` lie on a kink of the loss within the
-    step, where backpropagation's value is an allowed one; ``imprecise`` agree within the error bound, but that is over
-    a hundredth of their value; ``failed`` disagree.
+    ``passed`` agree within the tolerance or the measured error bound, ``zeros`` of them because both are 0; ``kinks``
+    lie on a kink of the loss within the step, where backpropagation's value is an allowed one; ``imprecise`` agree
+    within the error bound, but that is over a hundredth of their value; ``failed`` disagree.
 
     ``largest`` is the entry with the largest relative error among those that failed, or else passed. ``worst`` lists
     the failed ones with the largest absolute error, ``hint`` says what all failures have in common. ``how`` and ``h``
@@ -45,6 +45,7 @@ class ParameterCheck(NamedTuple):
     largest: Entry | None = None
     worst: tuple = ()
     hint: str = ""
+    zeros: int = 0
 
     @property
     def checked(self):

@@ -5,6 +5,7 @@ the power finds the old file or the new one, never half of one.
 """
 
 import contextlib
+import errno
 import os
 import threading
 from typing import NamedTuple
@@ -81,6 +82,10 @@ def save_training(network, records, file, *, settings=None):
 
     from . import __version__
 
+    try:
+        json.dumps(settings)
+    except TypeError as error:
+        raise TypeError(f"settings must be strings, numbers, truth values and None, but: {error}") from error
     header = {
         "format": FORMAT,
         "version": __version__,
@@ -91,7 +96,7 @@ def save_training(network, records, file, *, settings=None):
     arrays = {f"parameter {name}": to_numpy(value) for name, value in network.params.items()}
     if records:
         arrays["losses"] = np.concatenate([record.losses for record in records])
-    # MT19937 and others keep arrays in their state
+    # MT19937 and others keep arrays in their state, which is what is not plain here
     arrays["xpnet"] = np.asarray(json.dumps(header, default=np.ndarray.tolist))
     _replace(os.path.realpath(file), lambda out: np.savez(out, **arrays))
 
@@ -118,6 +123,8 @@ def load_training(file):
         content = io.BytesIO(opened.read())
     try:
         with zipfile.ZipFile(content) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed, which xpnet's files never are")  # and might expand without end
             if damaged := archive.testzip():  # compares every check sum
                 raise ValueError(f"the check sum of {damaged} is wrong")
         content.seek(0)
@@ -150,6 +157,8 @@ def _state(header, arrays):
 def _replace(path, write):
     """Let ``write`` fill a file that takes the place of ``path`` only when all of it is on the disk."""
     folder, name = os.path.split(path)
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, f"{path} is a device or a pipe, which a file would replace; name a file")
     temporary = os.path.join(folder, f".{name}.{threading.get_native_id()}.tmp")
     try:
         try:

@@ -151,11 +151,14 @@ def train(
                 chosen = order[start : start + batch.shape[0]]
                 start += batch.shape[0]
                 x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
-                if gradient == "numerical":
-                    loss, gradients = network.loss(x, t), network.numerical_gradient(x, t)
-                    steps = {name: learning_rate * value for name, value in gradients.items()}
-                else:
+                if gradient == "backpropagation" and hasattr(network, "loss_and_gradient"):
                     loss, steps = network.loss_and_gradient(x, t, learning_rate)
+                else:
+                    differentiate = network.numerical_gradient if gradient == "numerical" else network.gradient
+                    loss, gradients = network.loss(x, t), differentiate(x, t)
+                    steps = {name: learning_rate * value for name, value in gradients.items()}
+                if not losses:
+                    _require_shapes(steps, network.params)
                 for name in network.params:
                     network.params[name] -= steps[name]
                 losses.append(loss)
@@ -186,6 +189,17 @@ def train(
             rng_state = rng.bit_generator.state
 
     return records()
+
+
+def _require_shapes(steps, parameters):
+    """Refuse gradients that an update would stretch, or that are missing."""
+    for name, value in parameters.items():
+        shape = tuple(steps[name].shape) if name in steps else None
+        if shape != tuple(value.shape):
+            raise ValueError(
+                f"parameter {name} has shape {tuple(value.shape)}, but backpropagation gives a gradient of shape "
+                f"{shape}; check_gradients says more"
+            )
 
 
 def _rewind(rng, resume, size, batch_size):
