@@ -28,8 +28,8 @@ class Parameters(Mapping):
             namespace(array, value, names=f"parameters {first} and {name}")
             if value.dtype != array.dtype:
                 raise TypeError(
-                    f"parameter {first} has dtype {array.dtype} and {name} {value.dtype}; they must be of one dtype, or "
-                    "the wider one would spread through the network"
+                    f"parameter {first} has dtype {array.dtype} and {name} {value.dtype}; they must be of one, or "
+                    "the wider would spread through the network"
                 )
             twin = next(other for other in arrays if arrays[other] is value)
             if twin != name:
