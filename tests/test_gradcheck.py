@@ -22,6 +22,7 @@ from xpnet import (
     TwoLayerNet,
     check_gradients,
 )
+from xpnet.contracts import backward_problems
 from xpnet.report import Entry, GradientCheck, ParameterCheck
 
 
@@ -1232,3 +1233,22 @@ def test_a_label_that_is_no_class_is_no_random_loss():
     assert check_gradients(network(), x, t).problems == [
         "the loss is NaN: a label that is no class, or numbers too large?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "differ"),
+    [
+        ([1.0, 2.0], [1.0, 2.0005], False),
+        ([1.0, 2.0], [1.0, 2.005], True),
+        ([1.0, 2.0], [1.0, -2.0], True),
+        ([1.0, 2.0], [1.0], True),
+        ([np.nan, 2.0], [np.nan, 2.0], False),
+        ([np.nan, 2.0], [1.0, 2.0], True),
+        ([np.inf, 0.0], [np.inf, 0.0], False),
+    ],
+)
+def test_which_second_answers_are_another(first, second, differ):
+    """To a thousandth: a GPU may add in another order."""
+    answers = iter([{"W": np.asarray(first)}, {"W": np.asarray(second)}])
+    with np.errstate(invalid="ignore"):
+        assert bool(backward_problems(lambda: next(answers))) == differ
