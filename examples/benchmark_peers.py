@@ -121,9 +121,9 @@ class Book:
 
 
 class ByHand(Book):
-    """The same network in as few passes as NumPy or CuPy allow: float32, in place, nothing checked, kept or named.
+    """The same network in few passes over the arrays: float32, in place, nothing checked, kept or named.
 
-    No plain array code on that library is faster, so it says what is left to gain.
+    It says about what plain array code on NumPy or CuPy could still gain.
     """
 
     dtype = "float32"

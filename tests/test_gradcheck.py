@@ -1129,7 +1129,7 @@ def test_a_backward_that_is_not_linear_is_named(rng):
 
 
 def test_half_of_the_smallest_numbers_is_no_mistake(rng):
-    """Gradients of 1e-310 have few digits, and half of them one less."""
+    """Gradients below the smallest normal number have few digits, and half of them one less."""
     net = Network([Affine(1e-3 * rng.normal(size=(6, 5))), Relu(), Affine(np.full((5, 4), 5e-307))])
     assert not check_gradients(net, *batch()).problems
 

@@ -519,10 +519,10 @@ def test_a_gradient_of_another_shape_is_refused(rng):
     network = network_of_another_make(np.zeros((3, 2)))
     right, x = network.gradient, rng.normal(size=(10, 3))
     network.gradient = lambda x, t: {"W": right(x, t)["W"].sum(axis=0)}
-    with pytest.raises(ValueError, match=r"parameter W has shape \(3, 2\), but backpropagation gives .* shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"W has shape \(3, 2\), but its gradient has shape \(2,\); check_gradients"):
         next(train(network, x, x[:, :2], epochs=1))
     network.gradient = lambda x, t: {}
-    with pytest.raises(ValueError, match=r"W has shape \(3, 2\), but .* shape None; check_gradients says more"):
+    with pytest.raises(ValueError, match=r"W has shape \(3, 2\), but its gradient has shape None; check_gradients"):
         next(train(network, x, x[:, :2], epochs=1))
     assert not network.params["W"].any()
 

@@ -97,10 +97,10 @@ def train(
     ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
 
     Data are checked at once, but nothing is trained until the generator is read: ``for record in train(...)``. Warns if
-    inputs are beyond 20, such as images that nobody has divided by 255. Raises
-    ValueError for counts that are not positive, a learning rate that is not a positive number, data whose shapes do
-    not fit, or a ``resume`` that does not fit; TypeError for data that are not arrays; TrainingError after an epoch in
-    which the loss or a parameter became NaN or infinite.
+    inputs are beyond 20, such as images that nobody has divided by 255. Raises ValueError for counts that are not
+    positive, a learning rate that is not a positive number, data whose shapes do not fit, a gradient that has not the
+    shape of its parameter, or a ``resume`` that does not fit; TypeError for data that are not arrays; TrainingError
+    after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
@@ -197,8 +197,8 @@ def _require_shapes(steps, parameters):
         shape = tuple(steps[name].shape) if name in steps else None
         if shape != tuple(value.shape):
             raise ValueError(
-                f"parameter {name} has shape {tuple(value.shape)}, but backpropagation gives a gradient of shape "
-                f"{shape}; check_gradients says more"
+                f"parameter {name} has shape {tuple(value.shape)}, but its gradient has shape {shape}; check_gradients "
+                "says more"
             )
 
 
