@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from array_api_compat import device, is_numpy_array
 
 from .functions import namespace
-from .gradients import default_step, require_step
-from .perturbations import Rest, by_loop, by_stacks, is_affine, loss_with, way_to_go
+from .gradients import both_sides, default_step, require_step
+from .perturbations import Rest, by_stacks, is_affine, loss_with, way_to_go
 
 METHODS = ("auto", "difference", "stacked", "loop")
 STEP = 2.0**-30  # about 1e-9: the error is relative to the change, so that no smallness costs precision
@@ -91,8 +91,9 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
         step *= second_step(way, loss.dtype, namespace(x)) if second else 1.0
         if way == "loop":
             for name in names.values():
-                sides = by_loop(partial(loss_with, network, name, x, t), network.params[name], step, progress)
-                changes[name] = Change(sides, step, way)
+                f = partial(loss_with, network, name, x, t)
+                values, steps = both_sides(f, network.params[name], step, progress)
+                changes[name] = Change((values - loss) * (step / steps), step, way)
         elif flat and way == "difference" and rest.samplewise:
             sides = _affine_by_units(layer, names, rest, inputs[place], step, largest, skip_zeros, progress)
             changes |= {name: Change(side, step, way) for name, side in sides.items()}

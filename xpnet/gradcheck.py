@@ -14,9 +14,9 @@ from .census import NOISE, agree, census, noise, position, round_off, tolerance_
 from .contracts import backward_problems, forward_problems, not_finite
 from .differences import Change, second_step
 from .functions import namespace, require_floats
-from .gradients import default_step, moved, require_step
+from .gradients import both_sides, default_step, require_step
 from .layers import parameter_names
-from .perturbations import by_loop, loss_with
+from .perturbations import loss_with
 from .report import WAYS, GradientCheck
 
 
@@ -192,7 +192,8 @@ def _changes_by_loop(subject, h, tick, second):
         xp = namespace(value)
         step = default_step(value.dtype, xp) if h is None else require_step(h)
         step *= second_step("loop", value.dtype, xp) if second else 1.0
-        changes[name] = Change(by_loop(partial(subject.loss_with, name), value, step, tick), step, "loop")
+        values, steps = both_sides(partial(subject.loss_with, name), value, step, tick)
+        changes[name] = Change((values - subject.loss()) * (step / steps), step, "loop")
     return changes
 
 
@@ -257,10 +258,5 @@ def _audit(subject, changes, parameters, loss, method, count, seed):
 
 def _measure(subject, name, index, h):
     """Return the central difference of the loss itself at one entry."""
-    value, entry = subject.values[name], 0
-    for i, length in zip(index, value.shape, strict=True):
-        entry = entry * length + i
-    plus, minus = value + h, value - h
-    up = float(subject.loss_with(name, moved(value, entry, plus)))
-    down = float(subject.loss_with(name, moved(value, entry, minus)))
-    return (up - down) / (float(plus[index]) - float(minus[index]))
+    values, steps = both_sides(partial(subject.loss_with, name), subject.values[name], h, places=[index])
+    return float(values[0, 0] - values[1, 0]) / float(steps[0, 0] + steps[1, 0])

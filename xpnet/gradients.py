@@ -1,5 +1,6 @@
 """Numerical differentiation, numerical gradients and gradient descent of any function (book, 4.3 and 4.4)."""
 
+import contextlib
 import itertools
 import math
 from numbers import Integral, Real
@@ -135,34 +136,57 @@ def require_step(h):
     return float(h)  # a NumPy scalar would promote float32
 
 
+def positions(shape):
+    """Return the indices of all entries of an array, in order."""
+    return list(itertools.product(*map(range, shape)))
+
+
+@contextlib.contextmanager
+def entry_at(x, index, value):
+    """Give ``x`` with one entry at ``value``: ``x`` itself, put back in the end, or a copy where it is read-only."""
+    if not is_writeable_array(x):
+        yield moved(x, index, value)
+        return
+    stored = namespace(x).asarray(x[index], copy=True)
+    x[index] = value
+    try:
+        yield x
+    finally:
+        x[index] = stored
+
+
+def both_sides(f, x, h, progress=None, places=None):
+    """Return the values of ``f`` with each entry of ``x`` moved by +h and by −h, and the steps as stored: (2, …) each.
+
+    With ``places``, a list of indices, both are (2, len(places)). Every plain loop of this library is this one; it
+    reads no value on the host but whether a step vanished. Raises ValueError if one did, or if ``f`` returns no number.
+    """
+    xp = namespace(x)
+    chosen = positions(x.shape) if places is None else places
+    values, steps = [], []
+    for index in chosen:
+        stored = xp.asarray(x[index], copy=True)
+        for end in (stored + h, stored - h):
+            with entry_at(x, index, end) as moved_x:
+                values.append(_scalar(f(moved_x)))
+            steps.append(xp.abs(end - stored))
+        if progress:
+            progress(1)
+    shape = (2, *x.shape) if places is None else (2, len(chosen))
+    values, steps = (xp.reshape(xp.reshape(stack_numbers(n, x), (-1, 2)).T, shape) for n in (values, steps))
+    if bool(xp.any(steps == 0)):
+        raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
+    return values, steps
+
+
 def _gradient_loop(f, x, h):
     """Differentiate with two calls of ``f`` for every entry; the result never leaves the device."""
     xp = namespace(x)
-    in_place = is_writeable_array(x)
-    rises, steps = [], []
-    for entry, index in enumerate(itertools.product(*map(range, x.shape))):
-        stored = xp.asarray(x[index], copy=True)
-        values, ends = [], []
-        try:
-            for end in (stored + h, stored - h):
-                if in_place:
-                    x[index] = end
-                    argument = x
-                else:
-                    argument = moved(x, entry, end)
-                values.append(_scalar(f(argument)))
-                ends.append(end)
-        finally:
-            if in_place:
-                x[index] = stored
-        rises.append(values[0] - values[1])
-        steps.append(ends[0] - ends[1])
-    rise, step = stack_numbers(rises, x), stack_numbers(steps, x)
-    if bool(xp.any(step == 0)):
-        raise ValueError(f"h = {h} is too small: an entry of x plus h is stored as the entry itself")
-    if not in_place and not bool(xp.any(rise != 0)):
+    values, steps = both_sides(f, x, h)
+    rise = values[0, ...] - values[1, ...]
+    if not is_writeable_array(x) and not bool(xp.any(rise != 0)):
         _require_argument_used(f, x)
-    return xp.reshape(rise / step, x.shape)
+    return xp.asarray(rise / (steps[0, ...] + steps[1, ...]))
 
 
 def _scalar(value):
@@ -190,10 +214,13 @@ def stack_numbers(numbers, x):
     return xp.stack([array(n) for n in numbers])
 
 
-def moved(x, entry, value):
-    """Return a copy of ``x`` with the entry at one flat position taken from ``value``, built without writing."""
+def moved(x, index, value):
+    """Return a copy of ``x`` with one entry at ``value``, built without writing."""
     xp = namespace(x)
-    here = xp.reshape(xp.arange(math.prod(x.shape), device=device(x)) == entry, x.shape)
+    here = xp.ones((), dtype=xp.bool, device=device(x))
+    for axis, i in enumerate(index):
+        line = xp.arange(x.shape[axis], device=device(x)) == i
+        here = here & xp.reshape(line, tuple(-1 if a == axis else 1 for a in range(x.ndim)))
     return xp.where(here, value, x)
 
 
@@ -235,6 +262,6 @@ def _gradient_stacked(f, x, h, points, memory):
             )
         step = xp.sum(plus - minus, axis=-1)
         if bool(xp.any(step == 0)):
-            raise ValueError(f"h = {h} is too small: an entry of x plus h is stored as the entry itself")
+            raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
         gradients.append((values[: each.shape[0]] - values[each.shape[0] :]) / step)
     return xp.reshape(xp.concat(gradients), x.shape)

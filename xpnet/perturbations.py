@@ -5,7 +5,7 @@ import math
 from array_api_compat import device, is_writeable_array
 
 from .functions import namespace
-from .gradients import moved, stack_numbers
+from .gradients import moved, positions
 from .layers import Affine
 
 
@@ -130,7 +130,8 @@ def _output_changes(layer, attribute, x, y, entries, h):
         for end in ends:
             outputs = []
             for entry in entries:
-                setattr(layer, attribute, moved(original, entry, end))
+                index = positions(original.shape)[entry]
+                setattr(layer, attribute, moved(original, index, end[index]))
                 outputs.append(layer.forward(x) - y)
             taken = xp.reshape(xp.abs(end - original), (-1,))[entries.start : entries.stop]
             outputs = xp.stack(outputs)
@@ -168,16 +169,3 @@ def require_moved(original, ends, h):
     if bool(xp.any(taken == 0)):
         raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
     return taken
-
-
-def by_loop(loss_with, original, h, progress):
-    """Return the loss changes (2, …) of one array by two calls of ``loss_with(changed copy)`` for every entry."""
-    xp = namespace(original)
-    ends = original + h, original - h
-    taken = require_moved(original, ends, h)
-    loss, changes = loss_with(original), []
-    for entry in range(math.prod(original.shape)):
-        changes.append([loss_with(moved(original, entry, end)) - loss for end in ends])
-        progress(1)
-    sides = [xp.reshape(stack_numbers(side, original), original.shape) for side in zip(*changes, strict=True)]
-    return xp.stack(sides) * (h / taken)
