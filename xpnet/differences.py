@@ -1,246 +1,259 @@
-"""Numerical gradients of a row of layers, fast and exact: finite changes propagated through the layers.
+"""Numerical gradients of a row of layers, fast and exact: changes of the loss, tabulated for every unit and sample.
 
-The book's numerical gradient runs the whole network twice for every parameter. But moving W[i, j] by h changes one
-column of the layer's output, by h·x[:, i], and nothing else. Here that *finite change* is carried on to the loss by the
-layers' ``difference``. In exact arithmetic the result is the book's number; in floating point it is better, because its
-error is relative to the change and not to the loss.
+The book moves one weight by h and runs the whole network again, twice for each of 39,760 weights. Here only what moves
+is followed. Take a layer y = x @ W + b of D features and M units, and N samples whose losses Lₙ are averaged:
+
+1. Moving W[i, j] by h moves unit j of sample n by u = h·x[n, i], and nothing else; moving b[j] moves it by h.
+2. So all weights into unit j ask the same question of sample n: by how much does its loss change if the unit moves by u?
+   Call the answer F(u), one function for each sample and unit. The central difference of the loss is
+
+       (L(W[i, j] + h) − L(W[i, j] − h)) / 2h  =  Σₙ (Fₙⱼ(h·x[n, i]) − Fₙⱼ(−h·x[n, i])) / 2h.
+
+3. F is measured at a few moves ±s·r, r the sample's largest: finite changes are carried through the layers behind by
+   their ``difference``, or by running layers that have none on one long batch. No two near numbers are subtracted by
+   ``difference``, so the error is relative to the change, and the step may be as small as we like.
+4. Between these moves F is read off. Half of F(u) − F(−u) is an odd function, u·(c₀ + c₁·(u² − s₁²) + …) (Newton's
+   interpolation), whose coefficients c (N, M) follow from what was measured. Summed over the samples that is
+
+       gradient (D, M) = uᵀ @ c₀ + (u·(u² − s₁²))ᵀ @ c₁ + …,
+
+   two matrix products in place of 79,520 runs of the network.
+5. The last coefficient tells whether it may be read off: beyond round-off there is a kink between the moves, as where a
+   ReLU switches, or F bends too much. There the moves of all features are taken one by one. Off the host nothing is
+   looked at, which would make the device wait: by the default step F is then read off always, by larger ones never.
+
+No line of this is a derivative, and nothing that ``forward`` kept for ``backward`` is read. What it shares with
+backpropagation is that an affine layer is x @ W + b, and that the samples' losses are averaged.
+
+Source: carrying finite changes exactly is old (T. Reps and L. Rall, Computational divided differencing and
+divided-difference arithmetics, 2003; slopes of Krawczyk, Neumaier and Rump; DeepLIFT's multipliers), as is moving a unit
+and multiplying by its input (Madaline rule III; Flower and Jabri 1992), which is exact only as h → 0. We know of nobody
+who tabulates F for each unit and sample to have all weights at a finite h, with control of the error.
 """
 
+import contextlib
 import math
-from functools import partial
+from functools import cache
 from typing import Any, NamedTuple
 
-from array_api_compat import device, is_numpy_array
+from array_api_compat import device
 
-from .functions import namespace
+from .functions import namespace, on_host
 from .gradients import both_sides, default_step, require_step
-from .perturbations import Rest, by_stacks, is_affine, loss_with, way_to_go
+from .layers import is_affine
+from .stacks import Row, by_entries, is_ours
+from .state import unchanged
 
 METHODS = ("auto", "difference", "stacked", "loop")
 STEP = 2.0**-30  # about 1e-9: the error is relative to the change, so that no smallness costs precision
+FINER = 2.0**-20  # the share of it that a second look takes
 CACHE = 2**22  # bytes of all temporary arrays together on the host, where the processor's cache decides: 4 MiB
 DEVICE = 2**28  # and elsewhere, where long kernels do: 256 MiB
-TEMPORARIES = 16  # arrays of the size of a chunk that are alive at once
+TEMPORARIES = 8  # arrays of the size of a chunk that are alive at once
+ROUNDING = 32  # unit round-offs of a unit's largest change: a coefficient that makes no more of a difference is none
 
 
 class Change(NamedTuple):
-    """By how much the loss changes if one entry of a parameter moves: ``sides`` (2, …) for +h and for −h.
+    """How the loss changes with one parameter: its central-difference ``gradient`` by the step ``h``.
 
     ``how`` names the way it was found: "difference", "stacked" or "loop".
     """
 
-    sides: Any
+    gradient: Any
     h: float
     how: str
 
-    @property
-    def gradient(self):
-        """The central difference."""
-        return (self.sides[0, ...] - self.sides[1, ...]) / (2 * self.h)
 
-
-def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, skip_zeros=None, progress=None):
+def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, shared=(), progress=None):
     """Return {name: Change} for every parameter of ``network``, whose ``x`` (N, …) and ``t`` are one batch.
 
-    ``network`` has ``layers``, ``last_layer``, ``params`` and ``loss(x, t)``. ``method`` is
+    ``network`` has ``layers``, ``last_layer``, ``params`` and ``loss(x, t)``, and is afterwards as before. ``method`` is
 
-    - "difference": by the layers' ``difference``. Changes of one unit stay apart until a layer mixes units, behind the
-      last product a power series sums over the classes, and samples whose input is zero are left out;
-    - "stacked": the layers behind the parameter run on a stack of changed inputs, without their ``difference``;
+    - "difference": what lies behind a parameter is followed by the layers' ``difference``;
+    - "stacked": the layers behind run on more inputs at once, without their ``difference``;
     - "loop": the whole network runs twice for every entry;
-    - "auto": the first of these that the layers behind the parameter allow.
+    - "auto": the first of these that the layers behind the parameter allow. The loop, too, for parameters that are
+      ``shared`` with another layer or found to act elsewhere, and where a layer draws its answer anew: then every run
+      begins from the same state.
 
-    ``h`` is by default 2⁻³⁰ where every layer behind has ``difference``, and ``default_step`` elsewhere; ``second``
-    takes a smaller step instead, which meets fewer kinks. ``memory`` bounds the temporary arrays of a chunk, in bytes.
-    ``skip_zeros`` says whether zero inputs are left out; None does so on the host where it pays, elsewhere finding them
-    would make the device wait. ``progress(n)`` is called when n more entries are done. Raises ValueError for an unknown
-    method, for one that a layer does not allow, for a step that is not positive, and for a loss that is not one number.
-
-    On other libraries than NumPy the gradient becomes NaN if inputs times weights are so large, about 2e5 in float64,
-    that the power series is not exact: a smaller ``h`` mends that.
+    ``h`` is by default 2⁻³⁰ where changes are followed by ``difference``, and elsewhere ``default_step`` of the outputs
+    or parameters that move; ``second`` takes a smaller step instead, which meets fewer kinks. ``memory`` bounds the
+    temporary arrays of a chunk, in bytes. ``progress(n)`` is called when n more entries are done. Raises ValueError for
+    an unknown method, for one that a layer does not allow, for a step that is not positive or vanishes beside what it
+    is added to, and for a loss that is not one number.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-    layers = list(network.layers.values())
-    inputs = [x]
-    for layer in layers:
-        inputs.append(layer.forward(inputs[-1]))
-    loss = network.last_layer.forward(inputs[-1], t)
-    if loss.shape != ():
-        raise ValueError(f"the loss has shape {tuple(loss.shape)}; a gradient needs one number: x must be one batch")
-    if h is not None:
-        h = require_step(h)
-    t = getattr(network.last_layer, "t", t)  # as weights: labels would have to be told from weights again on a stack
-    memory = memory or (CACHE if is_numpy_array(x) else DEVICE)
-    largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(loss.dtype).bits // 8))
-    progress = progress or (lambda count: None)
-
-    changes = {}
-    for place, layer in enumerate(layers):
-        names = network.params.names_of(layer)
-        if not names:
-            continue
-        rest = Rest(layers[place + 1 :], inputs[place + 1 :], network.last_layer, t, loss, method != "stacked")
-        way, reason = way_to_go(method, rest)
-        if reason:
-            raise ValueError(f"method={method!r} cannot be used for the parameters of {type(layer).__name__}: {reason}")
-        flat = is_affine(layer) and inputs[place].ndim == 2
-        if way == "difference" and not flat:
-            way = "stacked"  # what moves is found by running the layer itself again, with the round-off of that
-        step = (STEP if way == "difference" else default_step(loss.dtype, namespace(x))) if h is None else h
-        step *= second_step(way, loss.dtype, namespace(x)) if second else 1.0
-        if way == "loop":
-            for name in names.values():
-                f = partial(loss_with, network, name, x, t)
-                values, steps = both_sides(f, network.params[name], step, progress)
-                changes[name] = Change((values - loss) * (step / steps), step, way)
-        elif flat and way == "difference" and rest.samplewise:
-            sides = _affine_by_units(layer, names, rest, inputs[place], step, largest, skip_zeros, progress)
-            changes |= {name: Change(side, step, way) for name, side in sides.items()}
-        else:
-            for attribute, name in names.items():
-                sides = by_stacks(layer, attribute, rest, inputs[place], step, largest, progress)
-                changes[name] = Change(sides, step, way)
-        if way != "difference":
-            network.loss(x, t)  # the layers remember this batch again, not a moved one
+    h = None if h is None else require_step(h)
+    layers = [*network.layers.values(), network.last_layer]
+    foreign = [layer for layer in layers if not is_ours(layer)]
+    with unchanged(*foreign) if foreign else contextlib.nullcontext(), _attributes_kept(filter(is_ours, layers)):
+        row = Row(network, x, t, method, shared)
+        memory = memory or (CACHE if on_host(x) else DEVICE)
+        largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(row.loss.dtype).bits // 8))
+        changes = {}
+        for place, layer in enumerate(row.layers):
+            names = network.params.names_of(layer)
+            if names:
+                changes |= _of_layer(row, place, names, h, second, largest, progress or (lambda count: None))
     return changes
 
 
-def second_step(way, dtype, xp):
-    """Return the share of a step that a check takes for its second look, as small as round-off allows."""
-    return 2.0**-20 if way == "difference" else 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 8)
+@contextlib.contextmanager
+def _attributes_kept(layers):
+    """Let layers of ours remember afterwards what they remember now: what they keep, they keep by assignment."""
+    kept = [(vars(layer), dict(vars(layer))) for layer in layers]
+    try:
+        yield
+    finally:
+        for held, before in kept:
+            held.clear()
+            held.update(before)
 
 
-def _affine_by_units(layer, names, rest, x, h, largest, skip_zeros, progress):
-    """Return {name: loss changes (2, …)} of an Affine layer, where a move of W[i, j] changes unit j by ±h·x[:, i].
+def _of_layer(row, place, names, h, second, largest, progress):
+    """Return {name: Change} of the parameters ``names`` {attribute: name} of one layer."""
+    layer, x, tail, params = row.layers[place], row.inputs[place], row.tail(place), row.network.params
+    by_units = is_affine(layer) and x.ndim == 2
+    how = row.way(place, names, tail, by_units)
+    finer = 1.0 if not second else FINER if how == "difference" else second_step(row.loss)
+    if by_units and how != "loop" and tail.samplewise:
+        step = (h or (STEP if how == "difference" else _step(row.loss, tail.inputs[0], x))) * finer
+        if how == "stacked":
+            xp = namespace(x)
+            _require_moved(xp.max(xp.abs(tail.inputs[0])), step * xp.max(xp.abs(x)), step)
+        gradient = _by_units(tail, _with_ones(x, names), step, largest, progress)
+        return {name: Change(part, step, how) for name, part in _split(gradient, layer, names).items()}
+    changes = {}
+    for attribute, name in names.items():
+        step = (h or _step(row.loss, params[name])) * finer
+        if how == "loop":
+            values, steps = both_sides(row.loss_at(name), params[name], step, progress)
+            gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
+        else:
+            _require_moved(params[name], step, step)
+            gradient = by_entries(layer, attribute, tail, x, step, largest, progress)
+        changes[name] = Change(gradient, step, how)
+    return changes
 
-    The bias is one more weight, on an input of one. Works through chunks (features, samples, units) of at most
-    ``largest`` entries: input features i, the samples that are not zero there, and units j.
-    """
+
+def _step(loss, moved, by=None):
+    """Return the step that moves an array by about ``default_step`` of its largest entry; ``by`` is what it multiplies."""
+    xp = namespace(moved)
+    scale = float(xp.max(xp.abs(moved))) or 1.0
+    scale /= 1.0 if by is None else float(xp.max(xp.abs(by))) or 1.0
+    return default_step(loss.dtype, xp) * 2.0 ** math.floor(math.log2(scale) if 0 < scale < math.inf else 0.0)
+
+
+def second_step(loss):
+    """Return the share of its step that a second look takes where losses are subtracted: small, as round-off allows."""
+    return 2.0 ** round(math.log2(namespace(loss).finfo(loss.dtype).eps) / 8)
+
+
+def _require_moved(value, move, h):
+    if bool(namespace(value).any((value + move == value) | (value - move == value))):
+        raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
+
+
+def _with_ones(x, names):
+    """Return the inputs (N, …) that the parameters of an Affine layer multiply: x those of W, one that of b."""
     xp = namespace(x)
     one = xp.ones((x.shape[0], 1), dtype=x.dtype, device=device(x))
-    x = xp.concat([{"W": x, "b": one}[attribute] for attribute in names], axis=1)
-    units = layer.W.shape[1]
-    alone = 0
-    while alone < len(rest.layers) and getattr(rest.layers[alone], "elementwise", False):
-        alone += 1
-    mixing = rest.layers[alone:]
-    if mixing and is_affine(mixing[0]):
-        directions, mixing = mixing[0].W, mixing[1:]
-    else:
-        directions = xp.eye(units, dtype=x.dtype, device=device(x))
-    series = None if mixing else _series(rest.last_layer, directions, xp.max(xp.abs(x)), h)
-    width = 1 if series else max([directions.shape[1], *(y.shape[-1] for y in rest.inputs[alone + 1 :])])
+    return xp.concat([{"W": x, "b": one}[attribute] for attribute in names], axis=1) if "b" in names else x
 
-    samples = _Samples(x, skip_zeros)
-    together = min(units, max(1, largest // (samples.most * width)))
-    by_units = []
-    for first in range(0, units, together):
-        some = slice(first, min(first + together, units))
-        by_features = []
-        for values, rows in samples.chunks(largest // (together * width)):
-            move = h * values[..., None]
-            z = xp.stack([move, -move])  # (2, features, samples, 1), behind the next layer (…, units)
-            for single in rest.layers[:alone]:
-                z = single.difference(z, _of_units(rows, some))
-            if series:
-                parts = rows(series[-1][:, some]) * z
-                for coefficient in series[-2::-1]:
-                    parts = (parts + rows(coefficient[:, some])) * z
-            else:
-                dx = z[..., None] * directions[some, :]  # (2, features, samples, units, all scores)
-                for mixed in mixing:
-                    dx = mixed.difference(dx, _of_samples(rows))
-                parts = rest.last_layer.difference(dx, _of_samples(rows))
-            by_features.append(xp.sum(parts, axis=2))
-            progress(values.shape[0] * (some.stop - some.start))
-        by_units.append(samples.in_order(xp.concat(by_features, axis=1)))
-    sides, found = xp.concat(by_units, axis=2), {}
+
+def _split(gradient, layer, names):
+    """Return {name: its rows of a gradient (…, M) with respect to all weights of an Affine layer}."""
+    found, start = {}, 0
     for attribute, name in names.items():
-        count = 1 if attribute == "b" else sides.shape[1] - ("b" in names)
-        start = 0 if attribute == next(iter(names)) else sides.shape[1] - count
-        found[name] = xp.reshape(sides[:, start : start + count, :], (2, *getattr(layer, attribute).shape))
+        shape = getattr(layer, attribute).shape
+        stop = start + (1 if attribute == "b" else shape[0])
+        found[name] = namespace(gradient).reshape(gradient[start:stop, :], shape)
+        start = stop
     return found
 
 
-def _of_units(rows, some):
-    return lambda kept: rows(kept[:, some])
+def _by_units(tail, x, h, largest, progress):
+    """Return the gradient (D, M) with respect to weights that multiply ``x`` (N, D) and move units of ``tail``."""
+    xp, units, looks = namespace(x), tail.inputs[0].shape[1], on_host(x) or tail.runs
+    count = 2 if h <= STEP else 3  # of moves on either side
+    shares = _shares(count)
+    reach = xp.max(xp.abs(x), axis=1, keepdims=True)
+    reach = xp.where(reach > 0, reach, 1.0)
+    bases, bound = _bases(x / reach, shares), _largest_of_last_basis(count)
+    moves = xp.linspace(-1.0, 1.0, 2 * count, dtype=x.dtype, device=device(x))[:, None, None] * (h * reach)
+    together = max(1, largest // (2 * count * x.shape[0] * tail.width))
+    columns = []
+    for start in range(0, units, together):
+        some = slice(start, min(start + together, units))
+        values = tail.of_units(moves, some)  # (moves, units, N)
+        odd = [(values[-1 - k, ...] - values[k, ...]) * (0.5 / (h * share)) for k, share in enumerate(shares)]
+        c = _newton([share**2 for share in shares], odd)
+        if looks:
+            largest_change = xp.max(xp.abs(values), axis=(0, 2))[:, None]
+            rounding = ROUNDING * xp.finfo(x.dtype).eps * (largest_change + tail.noise)
+            rough = xp.abs(c[-1]) * (bound * h) > rounding
+        else:
+            rough = xp.full(c[-1].shape, h > STEP, device=device(x))
+        one_by_one = bool(xp.any(rough)) if looks else h > STEP
+        if one_by_one:
+            c = [xp.where(rough, 0.0, part) for part in c]
+        part = sum((basis.T @ by_basis.T for basis, by_basis in zip(bases[1:], c[1:], strict=True)), bases[0].T @ c[0].T)
+        if one_by_one:
+            part = part + _one_by_one(tail, x, h, rough, start, largest)
+        columns.append(part)
+        progress(part.shape[0] * part.shape[1])
+    return columns[0] if len(columns) == 1 else xp.concat(columns, axis=1)
 
 
-def _of_samples(rows):
-    return lambda kept: rows(kept)[..., None, :]
+def _shares(count):
+    """Return what shares of a sample's largest move F is measured at, the largest first: ``linspace`` has them all."""
+    return [1.0 - 2 * k / (2 * count - 1) for k in range(count)]
 
 
-def _series(last_layer, directions, largest_input, h):
-    """Return the coefficients of the output layer's power series along ``directions``, or None if it is not exact.
-
-    Moves are at most |z| ≤ h·largest_input. After K terms a share (R·z)ᴷ/6 of the largest possible change R·z is left
-    out, R being the largest range of a direction: K is chosen so that this stays below the unit round-off.
-    """
-    if not hasattr(last_layer, "series"):
-        return None
-    xp = namespace(directions)
-    bound = h * largest_input * xp.max(xp.max(directions, axis=1) - xp.min(directions, axis=1))
-    limit = 6 * xp.finfo(directions.dtype).eps
-    if getattr(last_layer, "exact_series", False):
-        return last_layer.series(directions, 2)
-    if is_numpy_array(directions):
-        terms = next((k for k in (2, 3, 4) if float(bound) <= limit ** (1 / k)), None)
-        return terms and last_layer.series(directions, terms)
-    if h > STEP:
-        return None
-    # to look at the bound would make the device wait; beyond it the gradient becomes NaN, and a smaller h mends that
-    first, *others = last_layer.series(directions, 4)
-    return [xp.where(bound <= limit**0.25, first, xp.nan), *others]
+@cache
+def _largest_of_last_basis(count):
+    return max(abs(_bases(k / 64, _shares(count))[-1]) for k in range(65))
 
 
-class _Samples:
-    """For every feature of ``x`` (N, D), the samples that are not zero there: a move of its weights touches no others.
-
-    Features are taken in the order of their counts, so that those of a chunk have about equally many samples; the
-    missing ones are filled up with samples whose value is zero, which change nothing.
-    """
-
-    def __init__(self, x, skip_zeros):
-        xp = namespace(x)
-        self.x, self.most, self.order = x, x.shape[0], None
-        if skip_zeros is False or (skip_zeros is None and not is_numpy_array(x)):
-            return
-        counts = xp.count_nonzero(x, axis=0)
-        if skip_zeros is None and int(xp.sum(counts)) > 0.7 * x.shape[0] * x.shape[1]:
-            return  # gathering costs more than it saves
-        self.order = xp.argsort(counts, descending=True)
-        self.counts = [int(count) for count in xp.take(counts, self.order)]
-        self.rows = xp.argsort(xp.astype(x == 0, xp.uint8), axis=0, stable=True)
-        self.most = max(1, self.counts[0])
-
-    def chunks(self, largest):
-        """Yield (values (features, samples), rows), where rows brings (N, …) to (features or 1, samples, …)."""
-        xp = namespace(self.x)
-        start, features = 0, self.x.shape[1]
-        while start < features:
-            count = self.most if self.order is None else max(1, self.counts[start])
-            stop = min(features, start + max(1, largest // count))
-            if self.order is None:
-                yield self.x[:, start:stop].T, lambda kept: kept[None, ...]
-            else:
-                some = self.order[start:stop]
-                rows = xp.take(self.rows[:count, :], some, axis=1)
-                yield xp.take_along_axis(xp.take(self.x, some, axis=1), rows, axis=0).T, _gather(rows.T)
-            start = stop
-
-    def in_order(self, by_features):
-        """Return results (2, D, …) in the order of the features of ``x``."""
-        if self.order is None:
-            return by_features
-        xp = namespace(by_features)
-        return xp.take(by_features, xp.argsort(self.order), axis=1)
+def _newton(nodes, values):
+    """Return the coefficients c of c₀ + c₁·(v − v₀) + c₂·(v − v₀)·(v − v₁) + …, which has the values at the nodes v."""
+    found = []
+    for node, c in zip(nodes, values, strict=True):
+        for other, earlier in zip(nodes, found, strict=False):
+            c = (c - earlier) * (1.0 / (node - other))
+        found.append(c)
+    return found
 
 
-def _gather(rows):
-    def gather(kept):
-        xp = namespace(kept)
-        return xp.reshape(xp.take(kept, flat, axis=0), (*rows.shape, kept.shape[1]))
+def _bases(u, shares):
+    """Return what these coefficients multiply, for v = u² and the squares of ``shares`` as nodes, each times u."""
+    found = [u]
+    for share in shares[:-1]:
+        found.append(found[-1] * (u * u - share**2))
+    return found
 
-    flat = namespace(rows).reshape(rows, (-1,))
-    return gather
+
+def _one_by_one(tail, x, h, rough, first, largest):
+    """Return the part in a gradient (D, units) of the samples and units that are ``rough`` (units, N): every move alone."""
+    xp, where = namespace(x), device(x)
+    if on_host(x) or tail.runs:
+        units, samples = xp.nonzero(rough)
+    else:
+        every = xp.arange(rough.shape[0] * rough.shape[1], device=where)
+        units, samples = every // rough.shape[1], every % rough.shape[1]
+    features = min(x.shape[1], max(1, largest // (2 * tail.width)))
+    together = max(1, largest // (2 * tail.width * features))
+    rows = []
+    for top in range(0, x.shape[1], features):
+        values = x[:, top : min(top + features, x.shape[1])]
+        total = xp.zeros((values.shape[1], rough.shape[0]), dtype=x.dtype, device=where)
+        for start in range(0, units.shape[0], together):
+            stop = min(start + together, units.shape[0])
+            of_samples, of_units = samples[start:stop], units[start:stop]
+            moves = h * xp.take(values, of_samples, axis=0).T
+            plus_minus = tail.of_pairs(xp.stack([moves, -moves]), of_samples, of_units + first)
+            here = xp.astype(of_units[:, None] == xp.arange(rough.shape[0], device=where), x.dtype)
+            total = total + (plus_minus[0, ...] - plus_minus[1, ...]) @ here
+        rows.append(total * (0.5 / h))
+    return xp.concat(rows)

@@ -1,5 +1,6 @@
 """Activation functions, softmax and one-hot targets (book, chapter 3 and section 4.2)."""
 
+from math import log
 from numbers import Integral
 
 from array_api_compat import array_namespace, device
@@ -30,6 +31,11 @@ def namespace(*arrays, names=""):
         f"{prefix}expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
         "asarray of the library you compute with"
     ) from cause
+
+
+def on_host(x):
+    """Return whether the numbers of ``x`` lie where looking at them makes nothing wait: in the host's memory."""
+    return "cpu" in str(device(x)).lower()
 
 
 def require_floats(name, x):
@@ -186,6 +192,17 @@ def _rows(xp, t, num_classes, dtype):
 def as_rows(x):
     """Return ``x`` (…, D) with all its leading axes in one, (M, D)."""
     return x if x.ndim == 2 else namespace(x).reshape(x, (-1, x.shape[-1]))
+
+
+def row_sums(x):
+    """Return the sums (…) of ``x`` (…, D) over the last axis, as a product: adding up a short axis takes far longer."""
+    rows, xp = as_rows(x), namespace(x)
+    return xp.reshape(rows @ xp.ones_like(rows[0, :]), x.shape[:-1])
+
+
+def log_of_largest(x):
+    """Return a little less than the logarithm of the largest number that the dtype of ``x`` holds."""
+    return 0.9 * log(namespace(x).finfo(x.dtype).max)
 
 
 def as_targets(t, y):

@@ -12,11 +12,11 @@ from array_api_compat import device
 from .backend import random_generator, to_numpy
 from .census import NOISE, agree, census, noise, position, round_off, tolerance_of
 from .contracts import backward_problems, forward_problems, not_finite
-from .differences import Change, second_step
+from .differences import Change
 from .functions import namespace, require_floats
 from .gradients import both_sides, default_step, require_step
 from .layers import parameter_names
-from .perturbations import loss_with
+from .stacks import loss_with
 from .report import WAYS, GradientCheck
 
 

@@ -1,12 +1,14 @@
 """Layers that propagate forward, backward and by finite differences (book, chapter 5).
 
-A layer answers three questions about its last ``forward(x)``:
+A layer answers three questions:
 
-``forward(x)``      What is the output?
-``backward(dout)``  What is the derivative of the loss with respect to the input, if ``dout`` is that with respect to
-                    the output? A layer with parameters keeps theirs: ``dW`` beside ``W``.
-``difference(dx)``  By exactly how much does the output change if the input changes by the finite amount dx? Optional,
-                    and never a derivative: a check of ``backward`` against it stays a check.
+``forward(x)``         What is the output?
+``backward(dout)``     What is the derivative of the loss with respect to the last x, if ``dout`` is that with respect to
+                       the output? A layer with parameters keeps theirs: ``dW`` beside ``W``.
+``difference(x, dx)``  By exactly how much does the output change if the input x changes by the finite amount dx?
+                       Optional, for layers that treat every sample by itself. It is never a derivative and a function
+                       of its arguments alone: it reads nothing that ``forward`` kept for ``backward``, so that a check
+                       of one against the other stays a check.
 
 A layer of your own needs ``forward`` and ``backward``, and ``parameters = ("W", …)`` if it learns; no base class.
 ``backward`` is linear in ``dout``, returns a new array, and replaces the gradients it kept before.
@@ -14,17 +16,29 @@ A layer of your own needs ``forward`` and ``backward``, and ``parameters = ("W",
 Arrays have shape (…, N, D): N samples of D features, any further leading axes pass. A network ends in an output layer,
 which compares with a target: see ``xpnet.output_layers``.
 
-Two optional attributes let numerical gradients leave out work. ``samplewise`` says that a sample's output depends on
-that sample alone; ``difference`` then takes ``at``, a function that brings an array kept by ``forward`` to the samples
-and units that dx is about. ``elementwise`` says that each entry depends on one entry alone, and moves no further.
+``elementwise = True`` says that each entry of the output depends on the same entry of the input alone; numerical
+gradients then leave out work.
 """
 
-from .functions import as_rows, namespace, require_floats, sigmoid, softmax
+from .functions import as_rows, log_of_largest, namespace, require_floats, row_sums, sigmoid, softmax
 
 
-def everywhere(kept):
-    """Return what ``forward`` kept as it is, for changes of all samples and units."""
-    return kept
+def has_own(layer, method, beside):
+    """Return whether ``layer`` has ``method``, and it was written with its ``beside``, not inherited past it.
+
+    A subclass of a layer that brings a ``forward`` of its own inherits a ``difference`` that is not its own.
+    """
+    if hasattr(layer, method):
+        for owner in (layer, *type(layer).__mro__):
+            held = getattr(owner, "__dict__", ())
+            if method in held or beside in held:
+                return method in held
+    return False
+
+
+def is_affine(layer):
+    """Return whether ``layer`` computes x @ W + b."""
+    return isinstance(layer, Affine) and has_own(layer, "difference", "forward")
 
 
 def parameter_names(layer):
@@ -91,7 +105,7 @@ class Relu(Remembers):
     Source: Deep Learning from Scratch, 5.5.1.
     """
 
-    samplewise = elementwise = True
+    elementwise = True
 
     def forward(self, x):
         """Return max(x, 0) in the shape of ``x``; NaN stays NaN."""
@@ -102,10 +116,10 @@ class Relu(Remembers):
         """Return ``dout`` where x > 0 and 0 elsewhere, or NaN if ``dout`` is infinite or NaN there."""
         return dout * namespace(dout).astype(self.x > 0, dout.dtype)  # where(…) takes a processor several times longer
 
-    def difference(self, dx, at=everywhere):
-        """Return max(x + dx, 0) − max(x, 0) = max(dx + min(x, 0), −max(x, 0)), which subtracts no near numbers."""
+    def difference(self, x, dx):
+        """Return max(x + dx, 0) − max(x, 0) = max(dx, −x) + min(x, 0), which subtracts no near numbers."""
         xp = namespace(dx)
-        return xp.maximum(dx + at(xp.minimum(self.x, 0)), at(-xp.maximum(self.x, 0)))
+        return xp.maximum(dx, -x) + xp.minimum(x, 0)
 
 
 class Sigmoid(Remembers):
@@ -114,14 +128,13 @@ class Sigmoid(Remembers):
     Source: Deep Learning from Scratch, 5.5.2.
     """
 
-    samplewise = elementwise = True
+    elementwise = True
 
     def forward(self, x):
         """Return sigmoid(x) in the shape of ``x``."""
         xp = namespace(x, names="x")
         z = xp.exp(-xp.abs(x))
         large = 1.0 / (1.0 + z)  # the larger of y and 1 − y
-        self.x, self.rest = x, None
         self.y = xp.where(x >= 0, large, z * large)
         self.slope = z * large * large  # y·(1 − y), also where 1 − y would be rounded to 0
         return self.y
@@ -130,12 +143,11 @@ class Sigmoid(Remembers):
         """Return dout·y·(1 − y)."""
         return dout * self.slope
 
-    def difference(self, dx, at=everywhere):
-        """Return sigmoid(x + dx) − sigmoid(x) = y·(1 − y)·(1 − e)/(y + (1 − y)·e) with e = exp(−dx)."""
-        xp = namespace(dx)
-        if self.rest is None:
-            self.rest = sigmoid(-self.x)
-        return at(self.slope) * -xp.expm1(-dx) / (at(self.rest) * xp.exp(-dx) + at(self.y))
+    def difference(self, x, dx):
+        """Return sigmoid(x + dx) − sigmoid(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
+        xp, y, r = namespace(dx), sigmoid(x), sigmoid(-x)
+        back = xp.minimum(-dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
+        return (-y * r) * xp.expm1(back) / (y + r * xp.exp(back))
 
 
 class Affine(Remembers):
@@ -146,8 +158,6 @@ class Affine(Remembers):
 
     Source: Deep Learning from Scratch, 5.6.
     """
-
-    samplewise = True
 
     def __init__(self, W, b=None):
         if isinstance(W, int):
@@ -191,7 +201,7 @@ class Affine(Remembers):
         if self.b is not None:
             self.db = namespace(rows).sum(rows, axis=0)
 
-    def difference(self, dx, at=everywhere):
+    def difference(self, x, dx):
         """Return dx @ W: an affine map has no other change."""
         out = as_rows(dx) @ self.W  # one flat product: stacked ones are slow on a GPU
         return namespace(dx).reshape(out, (*dx.shape[:-1], self.W.shape[1]))
@@ -203,8 +213,6 @@ class Softmax(Remembers):
     Source: Deep Learning from Scratch, 3.5 and 4.2.1.
     """
 
-    samplewise = True
-
     def forward(self, x):
         """Return softmax(x) of shape (…, C)."""
         self.y = softmax(x)
@@ -215,9 +223,15 @@ class Softmax(Remembers):
         y = self.y
         return y * (dout - namespace(y).sum(y * dout, axis=-1, keepdims=True))
 
-    def difference(self, dx, at=everywhere):
-        """Return softmax(x + dx) − softmax(x) = y·(e − s)/(1 + s) with e = exp(dx) − 1 and s = Σ y·e."""
-        xp = namespace(dx)
-        y, e = at(self.y), xp.expm1(dx)
-        s = xp.sum(y * e, axis=-1, keepdims=True)
+    def difference(self, x, dx):
+        """Return softmax(x + dx) − softmax(x) = y·(e − s)/(1 + s) with e = exp(d) − 1 and s = Σ y·e.
+
+        What all entries share changes nothing: d is dx, counted from where y is largest, whose own e is then 0, so that
+        nothing cancels where y is all but certain.
+        """
+        xp, y = namespace(dx), softmax(x)
+        first = xp.astype(y == xp.max(y, axis=-1, keepdims=True), y.dtype)
+        d = dx - (row_sums(first * dx) / row_sums(first))[..., None]
+        e = xp.expm1(xp.minimum(d, log_of_largest(dx)))
+        s = row_sums(y * e)[..., None]
         return y * (e - s) / (1.0 + s)

@@ -9,10 +9,9 @@ from array_api_compat import device
 from .backend import get_backend, random_generator
 from .differences import loss_changes
 from .functions import namespace, require_floats, softmax
-from .layers import Affine, Relu, Sigmoid
+from .layers import Affine, Relu, Sigmoid, has_own
 from .output_layers import SoftmaxWithLoss
 from .parameters import Parameters
-from .perturbations import offers
 
 
 class Network:
@@ -136,7 +135,7 @@ class Network:
             if dout is None:
                 raise TypeError(f"{type(layer).__name__}.backward returned None; it must return the gradient of its x")
         # the gradient with respect to the data is never needed, and costs as much as the first layer's own
-        (first.backward_parameters if offers(first, "backward_parameters", "backward") else first.backward)(dout)
+        (first.backward_parameters if has_own(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
 
     def gradient(self, x, t):

@@ -1,12 +1,12 @@
 """Output layers, which compare a network's scores with targets and measure the loss (book, 5.6.3).
 
 They are layers (see ``xpnet.layers``) at the end of a row: ``forward(x, t)`` returns the loss, ``backward()`` its
-derivative with respect to x, and ``difference(dx)`` returns each sample's part (…, N) in the change of the loss. A
-third way, ``series``, lets numerical gradients sum over all classes at once.
+derivative with respect to x, and ``difference(x, t, dx)`` the change (…, N) of each sample's own loss, of which the
+loss is the mean, for targets as weights (N, C).
 """
 
-from .functions import as_targets, namespace
-from .layers import Remembers, everywhere
+from .functions import as_targets, log_of_largest, namespace, row_sums, softmax
+from .layers import Remembers
 
 
 class SoftmaxWithLoss(Remembers):
@@ -18,8 +18,6 @@ class SoftmaxWithLoss(Remembers):
 
     Source: Deep Learning from Scratch, 5.6.3; exact for any weights: ∂L/∂x = (softmax(x)·Σt − t)/N.
     """
-
-    samplewise = True
 
     def forward(self, x, t):
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
@@ -40,31 +38,19 @@ class SoftmaxWithLoss(Remembers):
         dx = self.y * namespace(self.y).sum(self.t, axis=-1, keepdims=True) - self.t
         return dx * _spread(dout, dx)
 
-    def difference(self, dx, at=everywhere):
-        """Return each sample's part (…, N) in the change of the loss: (Σt·log(1 + Σ y·(exp(dx) − 1)) − Σ t·dx)/N."""
-        xp = namespace(dx)
-        y, t = at(self.y), at(self.t)
-        grown = xp.log1p(xp.sum(y * xp.expm1(dx), axis=-1))
-        return (xp.sum(t, axis=-1) * grown - xp.sum(t * dx, axis=-1)) / _samples(self.y)
+    def difference(self, x, t, dx):
+        """Return the change of each sample's loss: Σt·log(1 + Σ y·(exp(d) − 1)) + (Σt − Σ|t|)·s, with y = softmax(x).
 
-    def series(self, directions, terms):
-        """Return c₁ … c_terms (N, J): scores moved by z along direction j (J, C) change the loss by Σₖ cₖ·zᵏ.
-
-        That is each sample's part: the logarithm of the mean of exp(z·w) under the probabilities, whose power series
-        has the cumulants of w over k! as coefficients, minus z·Σ t·w. With w in a range of width R, what is left out
-        after K = 2, 3 or 4 terms is at most (R·z)ᴷ/6 of R·z.
+        What all scores share changes nothing: d = dx − s counts from the targets' own change s, so that a sample which
+        is all but certain, whose loss changes little, keeps its digits.
         """
-        xp = namespace(directions)
-        total = xp.sum(self.t, axis=-1, keepdims=True)
-        w = directions - xp.mean(directions, axis=-1, keepdims=True)  # smaller numbers, the same differences
-        m = [self.y @ (w**k).T for k in range(1, terms + 1)]
-        cumulants = [(self.y * total - self.t) @ directions.T, total * (m[1] - m[0] ** 2) / 2]
-        if terms >= 3:
-            cumulants.append(total * (m[2] - 3 * m[0] * m[1] + 2 * m[0] ** 3) / 6)
-        if terms == 4:
-            fourth = m[3] - 4 * m[0] * m[2] - 3 * m[1] ** 2 + 12 * m[0] ** 2 * m[1] - 6 * m[0] ** 4
-            cumulants.append(total * fourth / 24)
-        return [c / _samples(self.y) for c in cumulants]
+        xp = namespace(dx)
+        total, size = xp.sum(t, axis=-1), xp.sum(xp.abs(t), axis=-1)
+        s = row_sums(t * dx) / xp.where(size > 0, size, 1.0)
+        # nothing, unless exp would overflow
+        beyond = xp.maximum(xp.max(dx) - xp.min(dx) - log_of_largest(dx), 0.0)
+        grown = xp.log1p(row_sums(softmax(x) * xp.expm1(dx - (s + beyond)[..., None]))) + beyond
+        return total * grown + (total - size) * s
 
 
 class IdentityWithLoss(Remembers):
@@ -74,8 +60,6 @@ class IdentityWithLoss(Remembers):
 
     Source: Deep Learning from Scratch, 4.2.1 and appendix A.
     """
-
-    samplewise = exact_series = True
 
     def forward(self, x, t):
         """Return the loss, as ``SoftmaxWithLoss.forward``; raises ValueError or TypeError as that does."""
@@ -89,16 +73,9 @@ class IdentityWithLoss(Remembers):
         dx = self.y - self.t
         return dx * _spread(dout, dx)
 
-    def difference(self, dx, at=everywhere):
-        """Return each sample's part (…, N) in the change of the loss: Σ dx·(y − t + ½·dx)/N."""
-        error = at(self.y) - at(self.t)
-        return namespace(dx).sum(dx * (error + 0.5 * dx), axis=-1) / _samples(self.y)
-
-    def series(self, directions, terms):
-        """Return c₁, c₂ (N, J): outputs moved by z along direction j (J, C) change the loss by c₁·z + c₂·z²."""
-        squares = 0.5 * namespace(directions).sum(directions**2, axis=-1)
-        first = (self.y - self.t) @ directions.T
-        return [first / _samples(self.y), (first * 0.0 + squares) / _samples(self.y)]
+    def difference(self, x, t, dx):
+        """Return the change of each sample's loss: Σ dx·(x − t + ½·dx)."""
+        return row_sums(dx * (x - t + 0.5 * dx))
 
 
 def _samples(x):
