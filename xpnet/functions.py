@@ -1,6 +1,6 @@
 """Activation functions, softmax and one-hot targets (book, chapter 3 and section 4.2)."""
 
-from math import log
+from math import log, prod
 from numbers import Integral
 
 from array_api_compat import array_namespace, device
@@ -19,13 +19,18 @@ def namespace(*arrays, names=""):
     if found is not None:
         return found
     cause = None
+    prefix = f"{names}: " if names else ""
+    if any(hasattr(a, "mask") and hasattr(a, "filled") for a in arrays):
+        raise TypeError(
+            f"{prefix}a masked array came, and what a sum over its mask should be is yours to say: give "
+            "a.filled(0.0), or a.compressed() for the entries that are there"
+        )
     if all(hasattr(a, "dtype") for a in arrays):
         try:
             found = _namespaces[types] = array_namespace(*arrays)
             return found
         except TypeError as error:
             cause = error
-    prefix = f"{names}: " if names else ""
     came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
     raise TypeError(
         f"{prefix}expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
@@ -47,6 +52,39 @@ def require_floats(name, x):
             f"(3 + 0.0001 is stored as 3 in an integer array); convert with xp.astype({name}, xp.float64)"
         )
     return xp
+
+
+def require_precision(name, x):
+    """Return the namespace of ``x``; raise TypeError unless it holds floats of at least 32 bits."""
+    xp = require_floats(name, x)
+    if getattr(x.dtype, "itemsize", 8) < 4:
+        raise TypeError(
+            f"{name} has dtype {x.dtype}: in half precision the differences and updates of learning are rounded "
+            "away; convert to float32"
+        )
+    return xp
+
+
+def detached(x):
+    """Return ``x`` without its library's own record of derivatives: the same memory, or ``x`` itself if it has none."""
+    return x.detach() if getattr(x, "requires_grad", False) else x
+
+
+def shares_memory(x):
+    """Return whether entries of ``x`` lie in the same place of memory, as in a view that repeats them."""
+    strides = getattr(x, "strides", None) or (x.stride() if hasattr(x, "stride") else ())
+    axes = sorted((abs(s), n) for s, n in zip(strides, x.shape, strict=False) if n > 1)
+    reach = 0
+    for stride, n in axes:
+        if stride == 0:
+            return True
+        if stride <= reach:  # axes interleave: only counting tells
+            places = {0}
+            for step, count in axes:
+                places = {place + step * i for place in places for i in range(count)}
+            return len(places) < prod(x.shape)
+        reach += stride * (n - 1)
+    return False
 
 
 def require_numbers(name, x):

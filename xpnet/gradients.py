@@ -7,7 +7,8 @@ from numbers import Integral, Real
 
 from array_api_compat import device, is_writeable_array
 
-from .functions import namespace, require_floats
+from .functions import detached, namespace, require_floats, require_precision, shares_memory
+from .steps import default_step, require_step, step_for
 
 
 def numerical_diff(f, x, *, h=1e-4, method="central"):
@@ -54,16 +55,6 @@ def tangent_line(f, x):
     """
     slope, value = numerical_diff(f, x), f(x)
     return lambda t: value + slope * (t - x)
-
-
-def default_step(dtype, xp):
-    """Return the step of a central difference of values in ``dtype``: 2⁻¹³ in float64, 2⁻⁶ in float32.
-
-    The truncation error h²·f‴/6 falls and the round-off ε·f/h grows as h shrinks. They meet at the cube root of ε
-    for a function that bends on a scale of 1, and at larger steps for a network's loss, which bends less; the
-    fourth root serves both. A power of two, so that x + h is mostly exact.
-    """
-    return 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 4)
 
 
 def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**26):
@@ -127,13 +118,6 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
         x = x - float(lr) * numerical_gradient(f, x)
         path.append(x)
     return (x, xp.stack(path)) if return_path else x
-
-
-def require_step(h):
-    """Return the step ``h`` as a float; raise ValueError unless it is a positive number."""
-    if not (isinstance(h, Real) and h > 0 and math.isfinite(h)):
-        raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
-    return float(h)  # a NumPy scalar would promote float32
 
 
 def positions(shape):
