@@ -24,8 +24,9 @@ COMPUTES = {
     "layers": {"functions"},
     "output_layers": {"functions", "layers"},
     "steps": {"functions"},
-    "gradients": {"functions", "steps"},
-    "perturbations": {"functions", "layers", "gradients"},
+    "moves": {"functions"},
+    "gradients": {"functions", "steps", "moves"},
+    "perturbations": {"functions", "layers", "moves"},
     "differences": {"functions", "layers", "gradients", "perturbations"},
     "parameters": {"functions", "layers"},
     "networks": {

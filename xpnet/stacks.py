@@ -7,8 +7,8 @@ from functools import cached_property, partial
 from array_api_compat import device, is_writeable_array
 
 from .functions import namespace
-from .gradients import moved, positions
 from .layers import has_own, is_affine
+from .moves import moved, positions
 from .state import unchanged
 
 SLACK = 1000  # unit round-offs of the largest number by which two answers may differ and count as one

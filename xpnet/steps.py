@@ -1,5 +1,4 @@
-"""How far an entry moves in a numerical derivative: a step relative to it, and other steps where the first one is
-in doubt (book, 4.3).
+"""How far entries move in numerical derivatives: a step relative to them, and others if that is in doubt (book, 4.3).
 
 Two errors fight over a step h: the function bends within it, and the round-off of its values is divided by it. Nobody
 knows on which scale a function bends. The first guess is that of its argument, so that 1e-12 and 1e9 are served like 1.
@@ -8,6 +7,9 @@ Where the values contradict that guess, further steps are tried, and the one wit
 
 import math
 from dataclasses import dataclass
+from numbers import Real
+
+from array_api_compat import device
 
 from .functions import detached, namespace
 
@@ -28,20 +30,185 @@ def default_step(dtype, xp):
 def step_for(x):
     """Return the step for the entries of ``x``: ``default_step`` times the power of two below the largest |entry|.
 
-    Where all are zero, or none is finite, it is ``default_step`` itself. Waits for the device.
+    Between 1 and 2⁶ (in float32, 2³) it is ``default_step`` itself, and beyond so much less than that product, because
+    a step of 1 at 10,000 would miss what bends on a scale of 1. Where all entries are zero, or none is finite, it is
+    ``default_step``. Waits for the device.
     """
-    x = detached(x)
-    xp = namespace(x)
-    finite = xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))
-    largest = float(xp.max(finite)) if 0 not in x.shape else 0.0
-    step = default_step(x.dtype, xp) * (2.0 ** (math.frexp(largest)[1] - 1) if largest else 1.0)
-    return max(step, float(xp.finfo(x.dtype).smallest_normal))
+    return float(steps_for(namespace(x).reshape(detached(x), (1, -1)))[0, 0]) if 0 not in x.shape else 0.0
+
+
+def steps_for(rows):
+    """Return the steps (P, 1) for each of the ``rows`` (P, n), as ``step_for`` does."""
+    xp = namespace(rows)
+    eta, smallest = default_step(rows.dtype, xp), xp.finfo(rows.dtype).smallest_normal
+    power = 2.0 ** xp.floor(xp.log2(_sizes(rows)))
+    less = 2.0 ** (math.log2(eta) // 2)
+    return xp.maximum(eta * xp.minimum(power, xp.maximum(less * power, xp.ones_like(power))), smallest + 0.0 * power)
+
+
+def _sizes(rows):
+    """Return the largest finite |entry| (P, 1) of each of the ``rows`` (P, n), 1 where there is none but zero."""
+    xp = namespace(rows)
+    size = xp.max(xp.where(xp.isfinite(rows), xp.abs(rows), xp.zeros_like(rows)), axis=-1, keepdims=True)
+    return xp.where(size > 0, size, xp.ones_like(size))
 
 
 def require_step(h):
     """Return the step ``h`` as a float; raise ValueError unless it is a positive number."""
-    from numbers import Real
-
     if not (isinstance(h, Real) and h > 0 and math.isfinite(h)):
         raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
     return float(h)  # a NumPy scalar would promote float32
+
+
+def first_steps(x, scale):
+    """Return the steps (…) of the entries of ``x``: ``scale``, but at most an eighth of an entry that is not zero.
+
+    So that none crosses zero, beyond which a logarithm or a root has no value.
+    """
+    xp = namespace(x)
+    size = xp.abs(x)
+    smallest = xp.finfo(x.dtype).smallest_normal
+    return xp.where(x == 0, scale, xp.maximum(xp.minimum(scale + 0.0 * size, size / 8), smallest + 0.0 * size))
+
+
+def differences(values, taken, center=None):
+    """Return (differences, bent, noise, enough) of the values (2, P, n) of f at both ends of steps, at P points.
+
+    The central differences (P, n) come with what puts them in doubt. ``bent`` says of an entry that its one-sided
+    slopes lie further apart than those of a function that is smooth on the scale of the step, beside the largest slope
+    of its point. That needs ``center`` (P, 1), the values at the points; without, the mean of all ends stands for
+    them, which differs from some of them where anything is bent. ``noise`` is the round-off, ``enough`` (P, 1) how
+    much of it does no harm.
+    """
+    xp = namespace(values)
+    eta, eps = default_step(values.dtype, xp), xp.finfo(values.dtype).eps
+    values = xp.where(xp.isfinite(values), values, xp.nan)
+    rise, run = values[0, ...] - values[1, ...], taken[0, ...] + taken[1, ...]
+    found, middle = rise / run, values[0, ...] - rise / 2
+    finite, nothing = xp.isfinite(found), xp.zeros_like(found)
+    slope = xp.max(xp.where(finite, xp.abs(found), nothing), axis=-1, keepdims=True)
+    noise = 2 * eps * xp.max(xp.where(finite, xp.abs(middle), nothing), axis=-1, keepdims=True) / run
+    if center is None:
+        known = xp.maximum(xp.sum(xp.astype(finite, values.dtype), axis=-1, keepdims=True), 1.0)
+        center = xp.sum(xp.where(finite, middle, nothing) / known, axis=-1, keepdims=True)
+    bent = xp.abs(middle - center) > 2 * run * (eta * slope + 4 * noise)
+    return found, bent | ~finite, noise, eta**1.5 * slope
+
+
+@dataclass
+class Look:
+    """One entry whose first difference is in doubt: what is known about it, and where to look next."""
+
+    place: int
+    step: float
+    ratio: float  # of a step to the one before, below 1 to come closer
+    last: float
+    previous: float
+    best: float
+    bar: float  # the error bar of ``best``
+    enough: float = 0.0  # noise that is small enough
+    tried: bool = False
+    done: bool = False
+
+    def next_step(self):
+        """Return how far to look now: a noisy difference first at the last step, and if that is another, in between."""
+        if self.ratio > 1 and not self.tried:
+            return self.last
+        self.step *= self.ratio
+        self.done = self.done or (self.step >= self.last if self.ratio > 1 else self.step < self.last)
+        return self.step
+
+    def see(self, central, noise, goal):
+        """Take in the difference at that step. Its error bar is what the step changed, and its noise."""
+        bar = abs(central - self.previous) + noise
+        if self.ratio > 1 and not self.tried:
+            self.tried, self.done = True, bar <= self.bar
+            self.best = central if self.done else self.best
+            return
+        self.previous = central
+        settled = self.ratio < 1 and bar <= goal * abs(central)
+        if settled or bar < self.bar:  # NaN is neither
+            self.best, self.bar = central, bar
+        self.done = settled or noise <= self.enough or noise > self.bar
+
+
+def look_again(measure, looks, goal):
+    """Try further steps for every ``Look`` until its difference settles, noise takes over or its steps are used up.
+
+    ``measure(places, steps)`` returns [(difference, noise)] of some entries. A difference has settled if the last
+    step changed it by less than its share ``goal``.
+    """
+    for _ in range(LEVELS):
+        steps = {look.place: look.next_step() for look in looks if not look.done}
+        looks = [look for look in looks if not look.done]
+        if not looks:
+            return
+        seen = measure([look.place for look in looks], [steps[look.place] for look in looks])
+        for look, (central, noise) in zip(looks, seen, strict=True):
+            look.see(central, noise, goal)
+
+
+def _looks(x, found, steps, bent, noisy, noise, enough, farthest):
+    """Return a ``Look`` for every entry of points ``x`` (P, n) whose difference ``found`` is bent or noisy."""
+    xp = namespace(x)
+    rows = [xp.reshape(each + 0.0 * found, (-1,)) for each in (steps, noise, enough, farthest)]
+    flat = [xp.reshape(each, (-1,)) for each in (x, found, bent, noisy)]
+    smallest, eps = float(xp.finfo(x.dtype).smallest_normal), xp.finfo(x.dtype).eps
+    more = default_step(x.dtype, xp) ** 0.5  # a second look ends with less noise than is needed to call for one
+    looks = []
+    for place in range(flat[0].shape[0]):
+        if bool(flat[2][place]):
+            first, size = float(flat[1][place]), abs(float(flat[0][place]))
+            step = min(float(rows[0][place]), size or math.inf)
+            looks.append(Look(place, step, 1 / RATIO, max(4 * eps * size, smallest), first, first, math.inf))
+        elif bool(flat[3][place]):
+            first, (step, error, little, last) = float(flat[1][place]), (float(row[place]) for row in rows)
+            looks.append(Look(place, step, RATIO, last, first, first, 3 * error, more * little))
+    return looks
+
+
+def settled(x, h, ends, again, center):
+    """Return the gradient (P, n) at the points ``x`` (P, n): one look at every entry, and more where it is in doubt.
+
+    ``ends(places, steps)`` and ``again`` return values and steps (2, k) for k of all entries, ``again`` NaN where there
+    is no value; ``center()`` returns the values (P, 1) at the points themselves. A given ``h`` is taken as it is.
+    """
+    xp = namespace(x)
+    every, shape = range(x.shape[0] * x.shape[1]), (2, *x.shape)
+    if h is not None:
+        values, taken = ends(every, h)
+        return xp.reshape((values[0, ...] - values[1, ...]) / (taken[0, ...] + taken[1, ...]), x.shape)
+    scale = steps_for(x)
+    steps = first_steps(x, scale)
+    values, taken = (xp.reshape(each, shape) for each in ends(every, xp.reshape(steps, (-1,))))
+    found, bent, noise, enough = differences(values, taken)
+    farthest = default_step(x.dtype, xp) * xp.maximum(_sizes(x), xp.ones_like(scale))
+    noisy = (noise > enough) & (2 * steps <= farthest)
+    if not bool(xp.any(bent | noisy)):
+        return found
+    if bool(xp.any(bent)):
+        middle = center()
+        found, bent, noise, enough = differences(values, taken, middle)
+        bent, noisy = bent & xp.isfinite(middle), noisy & xp.isfinite(middle)
+    looks = _looks(x, found, steps, bent, noisy & ~bent, noise, enough, farthest)
+
+    def measure(places, steps):
+        values, taken = again(places, steps)
+        rows = (values[0, ...], values[1, ...], taken[0, ...] + taken[1, ...])
+        seen = zip(*(map(float, row) for row in rows), strict=True)
+        twice_eps = 2 * xp.finfo(x.dtype).eps
+        return [((up - down) / run, twice_eps * max(abs(up), abs(down)) / run) for up, down, run in seen]
+
+    look_again(measure, looks, 64 * default_step(x.dtype, xp) ** 2)
+    seen = {look.place: look.best for look in looks}
+    new = xp.asarray([seen.get(place, 0.0) for place in every], dtype=x.dtype, device=device(x))
+    here = xp.asarray([place in seen for place in every], device=device(x))
+    return xp.where(xp.reshape(here, x.shape), xp.reshape(new, x.shape), found)
+
+
+def or_nan(f, x):
+    """Return f(x), or NaN where a point further away is no place for ``f``."""
+    try:
+        return f(x)
+    except (ArithmeticError, ValueError, RuntimeWarning):
+        return math.nan
