@@ -19,7 +19,7 @@ def numerical_diff(f, x, *, h=None, method="central"):
     ``method="central"`` is (f(x+h) − f(x−h)) / 2h, wrong by h²·f‴/6; ``"forward"`` is (f(x+h) − f(x)) / h, wrong
     by h·f″/2. In arrays the divisor is the step as stored.
 
-    ``h`` is by default 1e-4 for a number between 0.01 and 100, and goes with its power of ten elsewhere; for arrays it
+    ``h`` is by default 1e-4 for a number between 0.01 and 100; elsewhere it goes with its power of ten. For arrays it
     is as in ``numerical_gradient``, each entry's own. If round-off hides the difference, further steps are tried.
     Raises ValueError if a given ``h`` is not positive, or so small that x + h equals x or, for a number, is off by a
     thousandth of h; TypeError for integer or complex arrays and for half precision.
@@ -129,7 +129,8 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
 def _number_diff(f, x, h, method):
     """Differentiate at a plain number, in Python's own arithmetic: the book's numbers to the last digit."""
     ordinary = not x or 1e-2 <= abs(x) <= 1e2 or not math.isfinite(x)
-    step = h or (1e-4 if ordinary else 1e-4 * 10.0 ** math.floor(math.log10(abs(x))))
+    power = 0 if ordinary else math.floor(math.log10(abs(x)))
+    step = h or 10.0 ** (power - 4 - 2 * (power > 0))
     up, down = x + step, x if method == "forward" else x - step
     run = step if method == "forward" else 2 * step
     if up == x or x - step == x:

@@ -43,7 +43,7 @@ def steps_for(rows):
     eta, smallest = default_step(rows.dtype, xp), xp.finfo(rows.dtype).smallest_normal
     power = 2.0 ** xp.floor(xp.log2(_sizes(rows)))
     less = 2.0 ** (math.log2(eta) // 2)
-    return xp.maximum(eta * xp.minimum(power, xp.maximum(less * power, xp.ones_like(power))), smallest + 0.0 * power)
+    return xp.maximum(eta * xp.minimum(power, xp.maximum(less * power, xp.ones_like(power))), smallest + xp.zeros_like(power))
 
 
 def _sizes(rows):
@@ -61,14 +61,14 @@ def require_step(h):
 
 
 def first_steps(x, scale):
-    """Return the steps (…) of the entries of ``x``: ``scale``, but at most an eighth of an entry that is not zero.
+    """Return the steps (P, n) of the entries of points ``x`` for the steps ``scale`` (P, 1) of the points.
 
-    So that none crosses zero, beyond which a logarithm or a root has no value.
+    An entry that is not zero moves by a small part of itself at most: beyond zero, a logarithm or a root has no value.
     """
     xp = namespace(x)
-    size = xp.abs(x)
-    smallest = xp.finfo(x.dtype).smallest_normal
-    return xp.where(x == 0, scale, xp.maximum(xp.minimum(scale + 0.0 * size, size / 8), smallest + 0.0 * size))
+    share = default_step(x.dtype, xp) ** (5 / 6)  # 1/1800 in float64, 1/32 in float32
+    own = xp.maximum(share * xp.abs(x), xp.finfo(x.dtype).smallest_normal + xp.zeros_like(x))
+    return xp.minimum(scale + xp.zeros_like(x), xp.where(x == 0, xp.ones_like(x) * scale, own))
 
 
 def differences(values, taken, center=None):
@@ -151,7 +151,7 @@ def look_again(measure, looks, goal):
 def _looks(x, found, steps, bent, noisy, noise, enough, farthest):
     """Return a ``Look`` for every entry of points ``x`` (P, n) whose difference ``found`` is bent or noisy."""
     xp = namespace(x)
-    rows = [xp.reshape(each + 0.0 * found, (-1,)) for each in (steps, noise, enough, farthest)]
+    rows = [xp.reshape(each + xp.zeros_like(found), (-1,)) for each in (steps, noise, enough, farthest)]
     flat = [xp.reshape(each, (-1,)) for each in (x, found, bent, noisy)]
     smallest, eps = float(xp.finfo(x.dtype).smallest_normal), xp.finfo(x.dtype).eps
     more = default_step(x.dtype, xp) ** 0.5  # a second look ends with less noise than is needed to call for one
