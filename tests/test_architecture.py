@@ -20,16 +20,18 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 # what each module of the mathematics may import from the package; each may also use the standard library
 COMPUTES = {
     "functions": set(),
+    "arrays": {"functions"},
     "losses": {"functions"},
-    "layers": {"functions"},
+    "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
-    "steps": {"functions"},
-    "moves": {"functions"},
-    "gradients": {"functions", "steps", "moves"},
+    "steps": {"functions", "arrays"},
+    "moves": {"functions", "arrays"},
+    "gradients": {"functions", "arrays", "steps", "moves"},
     "perturbations": {"functions", "layers", "moves"},
     "differences": {"functions", "layers", "gradients", "perturbations"},
-    "parameters": {"functions", "layers"},
+    "parameters": {"functions", "arrays", "layers"},
     "networks": {
+        "arrays",
         *("functions", "layers", "output_layers", "gradients", "perturbations", "differences", "parameters"),
         "backend",  # for its random numbers and where new arrays go
     },

@@ -1,6 +1,6 @@
 """Activation functions, softmax and one-hot targets (book, chapter 3 and section 4.2)."""
 
-from math import log, prod
+from math import log
 from numbers import Integral
 
 from array_api_compat import array_namespace, device
@@ -52,39 +52,6 @@ def require_floats(name, x):
             f"(3 + 0.0001 is stored as 3 in an integer array); convert with xp.astype({name}, xp.float64)"
         )
     return xp
-
-
-def require_precision(name, x):
-    """Return the namespace of ``x``; raise TypeError unless it holds floats of at least 32 bits."""
-    xp = require_floats(name, x)
-    if getattr(x.dtype, "itemsize", 8) < 4:
-        raise TypeError(
-            f"{name} has dtype {x.dtype}: in half precision the differences and updates of learning are rounded "
-            "away; convert to float32"
-        )
-    return xp
-
-
-def detached(x):
-    """Return ``x`` without its library's own record of derivatives: the same memory, or ``x`` itself if it has none."""
-    return x.detach() if getattr(x, "requires_grad", False) else x
-
-
-def shares_memory(x):
-    """Return whether entries of ``x`` lie in the same place of memory, as in a view that repeats them."""
-    strides = getattr(x, "strides", None) or (x.stride() if hasattr(x, "stride") else ())
-    axes = sorted((abs(s), n) for s, n in zip(strides, x.shape, strict=False) if n > 1)
-    reach = 0
-    for stride, n in axes:
-        if stride == 0:
-            return True
-        if stride <= reach:  # axes interleave: only counting tells
-            places = {0}
-            for step, count in axes:
-                places = {place + step * i for place in places for i in range(count)}
-            return len(places) < prod(x.shape)
-        reach += stride * (n - 1)
-    return False
 
 
 def require_numbers(name, x):
@@ -243,6 +210,16 @@ def log_of_largest(x):
     return 0.9 * log(namespace(x).finfo(x.dtype).max)
 
 
+def refuse_single_class(t, y):
+    """Raise ValueError if targets ``t`` (…,) stand as labels beside outputs ``y`` (…, 1), which know no classes."""
+    if y.shape[-1:] == (1,) and t.shape == y.shape[:-1]:
+        raise ValueError(
+            f"targets t of shape {tuple(t.shape)} stand beside outputs of shape {tuple(y.shape)}: as values of a "
+            f"regression, reshape t to {tuple(y.shape)} and make it floats; as labels of a single class they mean "
+            "nothing"
+        )
+
+
 def as_targets(t, y):
     """Return targets ``t`` as weights (…, C) of the classes in the dtype of ``y`` (…, C).
 
@@ -263,6 +240,7 @@ def as_targets(t, y):
         raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
     fits = weights.ndim >= min(y.ndim, 2) and weights.shape == y.shape[y.ndim - weights.ndim :]
     if not fits:
+        refuse_single_class(t, y)
         if t.ndim == y.ndim - 1 and t.shape == y.shape[:-1]:
             raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
         raise ValueError(

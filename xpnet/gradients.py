@@ -5,8 +5,9 @@ from numbers import Integral, Real
 
 from array_api_compat import device, is_writeable_array
 
-from .functions import detached, namespace, require_precision, shares_memory
-from .moves import both_sides, positions, scalar, stack_numbers, unchanged
+from .arrays import detached, require_precision, shares_memory
+from .functions import namespace
+from .moves import both_sides, positions, scalar, stack_numbers, left_alone
 from .steps import RATIO, Look, default_step, look_again, or_nan, require_step, settled, step_for
 
 EPS = 2.0**-52  # of Python's numbers
@@ -90,7 +91,7 @@ def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**2
     h = None if h is None else require_step(h)
     if stacked:
         return _gradient_stacked(f, detached(x), h, points, memory)
-    with unchanged(x, "f changes its argument; write x = x - 1 instead of x -= 1, or let f work on a copy"):
+    with left_alone(x, "f changes its argument; write x = x - 1 instead of x -= 1, or let f work on a copy"):
         if points:
             return xp.stack([_gradient_loop(f, detached(x)[i, ...], h) for i in range(x.shape[0])])
         return _gradient_loop(f, x, h)

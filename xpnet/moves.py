@@ -5,7 +5,8 @@ import itertools
 
 from array_api_compat import device, is_writeable_array
 
-from .functions import detached, namespace
+from .arrays import detached
+from .functions import namespace
 
 
 def positions(shape):
@@ -14,7 +15,7 @@ def positions(shape):
 
 
 @contextlib.contextmanager
-def unchanged(x, otherwise):
+def left_alone(x, otherwise):
     """Put ``x`` back in the end, to the bit; raise ValueError with ``otherwise`` if anything but us had changed it."""
     if not is_writeable_array(x):
         yield

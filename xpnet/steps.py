@@ -11,7 +11,8 @@ from numbers import Real
 
 from array_api_compat import device
 
-from .functions import detached, namespace
+from .arrays import detached
+from .functions import namespace
 
 RATIO = 8.0  # between the steps that are tried
 LEVELS = 20  # at most so many of them
@@ -42,8 +43,9 @@ def steps_for(rows):
     xp = namespace(rows)
     eta, smallest = default_step(rows.dtype, xp), xp.finfo(rows.dtype).smallest_normal
     power = 2.0 ** xp.floor(xp.log2(_sizes(rows)))
-    less = 2.0 ** (math.log2(eta) // 2)
-    return xp.maximum(eta * xp.minimum(power, xp.maximum(less * power, xp.ones_like(power))), smallest + xp.zeros_like(power))
+    far = 2.0 ** (math.log2(eta) // 2) * power
+    steps = eta * xp.minimum(power, xp.maximum(far, xp.ones_like(power)))
+    return xp.maximum(steps, smallest + xp.zeros_like(power))
 
 
 def _sizes(rows):
