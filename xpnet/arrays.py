@@ -38,7 +38,7 @@ def shares_memory(x):
     return False
 
 
-def classes_of(t, y):
+def classes_of(t, y, x):
     """Return the classes (…) that ``t`` names beside scores ``y`` (…, C): labels, or the largest weights, −1 for NaN.
 
     Raises TypeError for labels that are no integers, and ValueError for shapes that do not fit.
@@ -51,8 +51,8 @@ def classes_of(t, y):
     refuse_single_class(t, y)
     if t.shape != y.shape[:-1]:
         raise ValueError(
-            f"targets t have shape {tuple(t.shape)}, but scores have shape {tuple(y.shape)}; there must be labels of "
-            f"shape {tuple(y.shape[:-1])}, or weights of the {y.shape[-1]} classes"
+            f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)} beside scores of shape "
+            f"{tuple(y.shape)}; there must be labels {tuple(y.shape[:-1])} or weights of the {y.shape[-1]} classes"
         )
     if not xp.isdtype(t.dtype, "integral"):
         raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")

@@ -101,6 +101,8 @@ def why_unusable(name=None):
 def to_numpy(x):
     """Return an array of any backend and device as a NumPy array on the host; waits for the device.
 
+    Numbers in bfloat16, which NumPy does not have, become float32.
+
     >>> to_numpy([1.0, 2.0])
     array([1., 2.])
     """
@@ -110,10 +112,12 @@ def to_numpy(x):
     if library == "cupy":
         return x.get()
     if library == "torch":
-        return x.detach().cpu().numpy()
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        return (x.float() if x.dtype == import_module(library).bfloat16 else x).numpy()
     if library == "array_api_strict":
         return np.asarray(x.to_device(import_module(library).Device("CPU_DEVICE")))
-    return np.asarray(x)
+    x = np.asarray(x)
+    return x.astype("float32") if x.dtype.name == "bfloat16" else x
 
 
 def random_generator(rng, purpose):

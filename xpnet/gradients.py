@@ -7,13 +7,13 @@ from array_api_compat import device, is_writeable_array
 
 from .arrays import detached, require_precision, shares_memory
 from .functions import namespace
-from .moves import both_sides, positions, scalar, stack_numbers, left_alone
+from .moves import both_sides, left_alone, positions, scalar, stack_numbers
 from .steps import RATIO, Look, default_step, look_again, or_nan, require_step, settled, step_for
 
 EPS = 2.0**-52  # of Python's numbers
 
 
-def numerical_diff(f, x, *, h=None, method="central"):
+def numerical_diff(f, x, *, h="auto", method="central"):
     """Return the derivative of the function ``f`` at ``x`` from two of its values, ``h`` away.
 
     ``x`` is a number, or an array of floats at each entry of which an elementwise ``f`` is differentiated.
@@ -32,7 +32,7 @@ def numerical_diff(f, x, *, h=None, method="central"):
     """
     if method not in ("central", "forward"):
         raise ValueError(f"method is {method!r}; it must be 'central' or 'forward'")
-    h = None if h is None else require_step(h)
+    h = None if h == "auto" else require_step(h)
     if isinstance(x, (int, float)):
         return _number_diff(f, x, h, method)
     xp = require_precision("x", x)
@@ -151,10 +151,10 @@ def _number_diff(f, x, h, method):
         return [((sides[0] - sides[1]) / moved, EPS * max(map(abs, sides)) / moved)]
 
     noise = EPS * max(abs(high), abs(low)) / run
-    if noise <= 1e-6 * abs(found):
+    if noise <= 1e-10 * abs(found):
         return found
     look = Look(0, step, RATIO, 1e-4, previous=found, best=found, bar=3 * noise)
-    look_again(measure, [look], 1e-6)
+    look_again(measure, [look], 1e-10)
     return look.best
 
 

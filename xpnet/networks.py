@@ -10,7 +10,7 @@ from array_api_compat import device
 from .arrays import classes_of, require_precision
 from .backend import get_backend, random_generator
 from .differences import loss_changes
-from .functions import namespace, require_floats, softmax
+from .functions import namespace, refuse_single_class, require_floats, softmax
 from .layers import Affine, Relu, Sigmoid, has_own
 from .output_layers import SoftmaxWithLoss
 from .parameters import Parameters
@@ -111,6 +111,7 @@ class Network:
         """
         namespace(x, t, names="x and t")
         scores = self.predict(x)
+        refuse_single_class(t, scores)
         if isinstance(self.last_layer, SoftmaxWithLoss) and scores.shape[-1:] == (1,):
             warnings.warn(ONE_SCORE, stacklevel=2)
         return self.last_layer.forward(scores, t)
@@ -139,7 +140,7 @@ class Network:
         for start in range(0, x.shape[0], chunk):
             stop = min(start + chunk, x.shape[0])
             scores = self.predict(x[start:stop, ...])
-            labels = classes_of(t[start:stop, ...], scores)
+            labels = classes_of(t[start:stop, ...], scores, x)
             if scores.shape[-1] == 1:
                 return xp.asarray(xp.nan, dtype=x.dtype, device=device(x))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)

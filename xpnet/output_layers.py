@@ -5,7 +5,7 @@ derivative with respect to x, and ``difference(x, t, dx)`` the change (…, N) o
 loss is the mean, for targets as weights (N, C).
 """
 
-from .functions import as_targets, log_of_largest, namespace, refuse_single_class, row_sums, softmax
+from .functions import as_targets, log_of_largest, namespace, row_sums, softmax
 from .layers import Remembers
 
 
@@ -22,11 +22,10 @@ class SoftmaxWithLoss(Remembers):
     def forward(self, x, t):
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
 
-        Raises ValueError or TypeError if the targets do not fit, and for labels of a single class; a label outside
-        [0, C) gives NaN.
+        Raises ValueError or TypeError if the targets do not fit; a label outside [0, C) gives NaN.
         """
         xp = namespace(x, t, names="x and t")
-        self.t = _targets(t, x)
+        self.t = as_targets(t, x)
         z = x - xp.max(x, axis=-1, keepdims=True)
         y = xp.exp(z)
         total = xp.sum(y, axis=-1, keepdims=True)
@@ -65,7 +64,7 @@ class IdentityWithLoss(Remembers):
     def forward(self, x, t):
         """Return the loss, as ``SoftmaxWithLoss.forward``; raises ValueError or TypeError as that does."""
         namespace(x, t, names="x and t")
-        self.y, self.t = x, _targets(t, x)
+        self.y, self.t = x, as_targets(t, x)
         self.loss = _average(0.5 * (x - self.t) ** 2)
         return self.loss
 
@@ -77,13 +76,6 @@ class IdentityWithLoss(Remembers):
     def difference(self, x, t, dx):
         """Return the change of each sample's loss: Σ dx·(x − t + ½·dx)."""
         return row_sums(dx * (x - t + 0.5 * dx))
-
-
-def _targets(t, x):
-    """Return targets as weights beside outputs ``x`` (…, N, C); raise where labels would name a single class."""
-    if x.ndim <= 2 or namespace(t).isdtype(t.dtype, "integral"):
-        refuse_single_class(t, x)
-    return as_targets(t, x)
 
 
 def _samples(x):

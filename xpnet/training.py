@@ -23,6 +23,9 @@ class TrainingError(ArithmeticError):
         super().__init__(message)
         self.epoch, self.iteration, self.parameters = epoch, iteration, parameters
 
+    def __reduce__(self):  # an exception is otherwise made again from its message alone
+        return type(self), (*self.args, self.epoch, self.iteration, self.parameters)
+
 
 class EpochRecord(NamedTuple):
     """What an epoch reached: numbers on the host, with ``losses`` one per iteration as a NumPy array.
@@ -216,15 +219,15 @@ def require_shapes(steps, parameters):
             )
         xp = namespace(value, step, names=f"parameter {name} and its gradient")
         if not xp.isdtype(step.dtype, "real floating"):
-            raise TypeError(f"the gradient of parameter {name} has dtype {step.dtype}; it must hold floats as {name} does")
+            raise TypeError(f"the gradient of parameter {name} has dtype {step.dtype}; it must hold floats")
 
 
 def _require_one_loss(loss, x):
     """Refuse a loss for every sample: its gradient would be that of their sum, and the learning rate another."""
     if shape := tuple(getattr(loss, "shape", ())):
         raise ValueError(
-            f"the loss of a batch of shape {tuple(x.shape)} has shape {shape}; it must be one number, the mean over the "
-            "batch: give x as (N, D), or an output layer that averages over all of x"
+            f"the loss of a batch of shape {tuple(x.shape)} has shape {shape}; it must be one number, the mean "
+            "over the batch: give x as (N, D), or an output layer that averages over all of x"
         )
 
 
