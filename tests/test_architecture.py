@@ -20,6 +20,7 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 # what each module of the mathematics may import from the package; each may also use the standard library
 COMPUTES = {
     "functions": set(),
+    "state": {"functions"},
     "losses": {"functions"},
     "layers": {"functions"},
     "output_layers": {"functions", "layers"},
