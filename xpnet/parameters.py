@@ -1,5 +1,6 @@
 """The parameters of a network by name, each owned by the layer that computes with it."""
 
+import contextlib
 from collections.abc import Mapping
 
 from .functions import namespace
@@ -61,6 +62,18 @@ class Parameters(Mapping):
 
     def __len__(self):
         return len(self._owners)
+
+    @contextlib.contextmanager
+    def holding(self, values):
+        """Let the layers compute with other arrays, {name: array} of any dtype, and with their own again afterwards."""
+        kept = {name: self[name] for name in values}
+        try:
+            for name, value in values.items():
+                setattr(*self._owners[name], value)
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(*self._owners[name], value)
 
     def names_of(self, layer):
         """Return {attribute: name} of the parameters that ``layer`` owns."""

@@ -55,6 +55,11 @@ def not_restorable(*things):
     return sorted({type(thing).__name__ for thing in _reachable(things) if _is_closed(thing)})
 
 
+def numbers_of(x):
+    """Return an array that can be written as ``x`` can, without a graph of computations that would see it."""
+    return x.data if hasattr(x, "requires_grad") else x
+
+
 def _reachable(things):
     """Yield every object that ``things`` hold, each once, but for what is left alone."""
     seen, waiting = {}, list(things)  # seen holds the objects themselves, so that no id is used twice
