@@ -175,7 +175,8 @@ class Network:
                 name = type(self).__name__
                 raise ValueError(f"{name} has a loss or predict of its own, so only method='loop' fits it")
             options["method"] = "loop"
-        return loss_changes(self, x, t, **options)
+        shared = self.params.shared([*self.layers.values(), self.last_layer])
+        return loss_changes(self, x, t, shared=shared, **options)
 
 
 class SimpleNet(Network):
