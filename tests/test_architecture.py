@@ -41,7 +41,8 @@ COMPUTES = {
 }
 ALLOWED = {
     **COMPUTES,
-    "compiling": {"backend"},
+    "capturing": set(),
+    "compiling": {"backend", "capturing"},
     "training": {"backend", "compiling"},
     "saving": {"backend", "functions", "training", "__version__"},
     "backend": set(),
