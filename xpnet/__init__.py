@@ -1,6 +1,7 @@
 """xpnet: how a neural network learns, small, exact and fast, on NumPy, CuPy and every Array API library."""
 
 from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
+from .compiling import CompileError
 from .datasets import load_mnist
 from .functions import identity_function, log_softmax, one_hot, relu, sigmoid, softmax, step_function
 from .gradcheck import GradientCheck, check_gradients
@@ -18,6 +19,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "check_gradients",
+    "CompileError",
     "cross_entropy_error",
     "EpochRecord",
     "get_backend",

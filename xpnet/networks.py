@@ -38,10 +38,15 @@ class Network:
             kind = type(layer).__name__
             count[kind] = count.get(kind, 0) + 1
             names[f"{kind}{count[kind]}"] = layer
-        self.layers = MappingProxyType(names)
+        self._layers = names
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         self.params = Parameters(layers)
         self._first = next(iter(self.params), None)
+
+    @property
+    def layers(self):
+        """The layers by their names, which cannot be assigned to."""
+        return MappingProxyType(self._layers)
 
     def _inputs(self, x):
         """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
