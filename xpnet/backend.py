@@ -121,7 +121,10 @@ def memory_of(x):
     library = type(x).__module__.partition(".")[0]
     x = x._array if library == "array_api_strict" else x
     if library == "torch":
-        first, strides = x.data_ptr(), [step * x.element_size() for step in x.stride()]
+        try:
+            first, strides = x.data_ptr(), [step * x.element_size() for step in x.stride()]
+        except RuntimeError:  # a tensor that stands for others while a step is recorded has no memory
+            return None
     elif library == "cupy":
         first, strides = x.data.ptr, x.strides
     elif hasattr(x, "__array_interface__") and hasattr(x, "strides"):
