@@ -12,7 +12,19 @@ import warnings
 
 from tqdm import tqdm
 
-from xpnet import BackendError, TrainingError, TwoLayerNet, get_backend, load_mnist, load_training, save_training, train
+from xpnet import (
+    BackendError,
+    CompileError,
+    TrainingError,
+    TwoLayerNet,
+    get_backend,
+    load_mnist,
+    load_training,
+    save_training,
+    train,
+)
+
+PYTHON_BOUND = ("cupy", "jax", "torch:cuda")  # backends on which starting an operation takes longer than computing it
 
 # what a run that goes on must have in common with its beginning
 RUN = ("hidden", "activation", "batch_size", "learning_rate", "replacement", "gradient", "dtype", "seed", "data")
@@ -50,6 +62,8 @@ def command_line():
     add("--gradient", choices=("backpropagation", "numerical"), default="backpropagation",
         help="%(default)s by default; numerical moves every parameter up and down")
     add("--dtype", choices=("float32", "float64"), default="float32", help="%(default)s by default")
+    add("--compile", action=argparse.BooleanOptionalAction, help="compile the training step; by default "
+        f"where Python decides the time: {', '.join(PYTHON_BOUND)}")
     add("--seed", type=seed, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
     add("--data", metavar="FOLDER", help="other IDX files in MNIST's layout, such as Fashion-MNIST")
@@ -80,6 +94,22 @@ def open_checkpoint(options, settings, network):
     return state.records
 
 
+def begin(options, backend, network, data, iterations, last, on_iteration):
+    """Return the training, and in words whether its step is compiled."""
+    settings = {
+        "iterations": iterations, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
+        "replacement": options.replacement, "gradient": options.gradient, "rng": options.seed, "resume": last,
+    }
+    asked = backend.name.startswith(PYTHON_BOUND) if options.compile is None else options.compile
+    how = ""
+    if asked:
+        try:
+            return train(network, *data, compile=True, **settings), ", compiled"
+        except CompileError as error:
+            how = f", not compiled: {error}"
+    return train(network, *data, on_iteration=on_iteration, **settings), how
+
+
 def draw(options, records, network, x, t):
     import matplotlib.pyplot as plt
 
@@ -102,7 +132,6 @@ def main():
     settings = {name: getattr(options, name) for name in RUN}
     try:
         backend = get_backend(options.backend)
-        print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}", flush=True)
         pictures = options.save_plot or options.show_mistakes is not None
         if options.save_plot:
             folder, kind = os.path.dirname(options.save_plot), os.path.splitext(options.save_plot)[1]
@@ -119,6 +148,12 @@ def main():
             activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
         )
         records = open_checkpoint(options, settings, network)
+        per_epoch = -(-x_train.shape[0] // options.batch_size)  # the last batch may be short
+        iterations = options.epochs * per_epoch if options.epochs else options.iterations or 10_000
+        last = records[-1] if records else None
+        data = x_train, t_train, x_test, t_test
+        training, how = begin(options, backend, network, data, iterations, last, lambda: bar.update())
+        print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}{how}", flush=True)
     except ModuleNotFoundError:
         parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: pip install matplotlib\n")
     except (BackendError, OSError, ValueError) as error:
@@ -126,24 +161,13 @@ def main():
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: stopped by Ctrl-C before the training began\n")
 
-    if options.epochs:
-        iterations = options.epochs * -(-x_train.shape[0] // options.batch_size)  # the last batch may be short
-    else:
-        iterations = options.iterations or 10_000
-
     interrupted = False
     warnings.simplefilter("ignore", RuntimeWarning)  # train says better what NumPy warns of
-    last = records[-1] if records else None
     with tqdm(total=iterations, unit=" iterations", leave=False, disable=None) as bar:  # silent unless on a terminal
         bar.update(last.iteration if last else 0)
-        training = train(
-            network, x_train, t_train, x_test, t_test,
-            iterations=iterations, batch_size=options.batch_size, learning_rate=options.learning_rate,
-            replacement=options.replacement, gradient=options.gradient, rng=options.seed, on_iteration=bar.update,
-            resume=last,
-        )
         try:
             for record in training:
+                bar.update(record.iteration - bar.n)  # a compiled epoch does not stop after each step
                 records = [*(old for old in records if old.epoch < record.epoch), record]
                 if options.checkpoint:
                     save_training(network, records, options.checkpoint, settings=settings)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xpnet.census import agree, census
 from xpnet.differences import Change
+from xpnet.gradcheck.verdicts import agree, census
 
 SMALL, LARGE = 2.0**-12, 2.0**-10  # steps
 

@@ -22,8 +22,8 @@ from xpnet import (
     TwoLayerNet,
     check_gradients,
 )
-from xpnet.contracts import backward_problems
-from xpnet.report import Entry, GradientCheck, ParameterCheck
+from xpnet.gradcheck.contracts import backward_problems
+from xpnet.gradcheck.report import Entry, GradientCheck, ParameterCheck
 
 
 def batch(samples=7, features=6, classes=4, seed=0, dtype="float64"):

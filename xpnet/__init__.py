@@ -1,15 +1,15 @@
 """xpnet: how a neural network learns, small, exact and fast, on NumPy, CuPy and every Array API library."""
 
 from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
+from .compiling import CompileError
 from .datasets import load_mnist
 from .functions import identity_function, log_softmax, one_hot, relu, sigmoid, softmax, step_function
-from .gradcheck import check_gradients
+from .gradcheck import GradientCheck, check_gradients
 from .gradients import gradient_descent, numerical_diff, numerical_gradient, tangent_line
 from .layers import AddLayer, Affine, MulLayer, Relu, Sigmoid, Softmax
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
 from .networks import Network, SimpleNet, TwoLayerNet
 from .output_layers import IdentityWithLoss, SoftmaxWithLoss
-from .report import GradientCheck
 from .saving import TrainingState, load_parameters, load_training, save_parameters, save_training
 from .training import EpochRecord, TrainingError, train
 
@@ -19,6 +19,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "check_gradients",
+    "CompileError",
     "cross_entropy_error",
     "EpochRecord",
     "get_backend",

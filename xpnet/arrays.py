@@ -18,7 +18,7 @@ def require_precision(name, x):
 
 def detached(x):
     """Return ``x`` without its library's own record of derivatives: the same memory, or ``x`` itself if it has none."""
-    return x.detach() if getattr(x, "requires_grad", False) else x
+    return x.data if getattr(x, "requires_grad", False) else x
 
 
 def shares_memory(x):

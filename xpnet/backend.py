@@ -120,6 +120,25 @@ def to_numpy(x):
     return x.astype("float32") if x.dtype.name == "bfloat16" else x
 
 
+def memory_of(x):
+    """Return (first, last): the addresses between which the numbers of an array lie, or None where no one can write."""
+    library = type(x).__module__.partition(".")[0]
+    x = x._array if library == "array_api_strict" else x
+    if library == "torch":
+        try:
+            first, strides = x.data_ptr(), [step * x.element_size() for step in x.stride()]
+        except RuntimeError:  # a tensor that stands for others while a step is recorded has no memory
+            return None
+    elif library == "cupy":
+        first, strides = x.data.ptr, x.strides
+    elif hasattr(x, "__array_interface__") and hasattr(x, "strides"):
+        first, strides = x.__array_interface__["data"][0], x.strides
+    else:
+        return None
+    reach = [step * (length - 1) for step, length in zip(strides, x.shape, strict=True)]
+    return first + sum(min(r, 0) for r in reach), first + sum(max(r, 0) for r in reach)
+
+
 def random_generator(rng, purpose):
     """Return a ``numpy.random.Generator`` on the host: ``rng`` itself, or one made from the seed ``rng``.
 

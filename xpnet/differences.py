@@ -4,8 +4,8 @@ The book moves one weight by h and runs the whole network again, twice for each 
 is followed. Take a layer y = x @ W + b of D features and M units, and N samples whose losses Lₙ are averaged:
 
 1. Moving W[i, j] by h moves unit j of sample n by u = h·x[n, i], and nothing else; moving b[j] moves it by h.
-2. So all weights into unit j ask the same question of sample n: by how much does its loss change if the unit moves by u?
-   Call the answer F(u), one function for each sample and unit. The central difference of the loss is
+2. So all weights into unit j ask the same question of sample n: by how much does its loss change if the unit moves by
+   u? Call the answer F(u), one function for each sample and unit. The central difference of the loss is
 
        (L(W[i, j] + h) − L(W[i, j] − h)) / 2h  =  Σₙ (Fₙⱼ(h·x[n, i]) − Fₙⱼ(−h·x[n, i])) / 2h.
 
@@ -26,14 +26,15 @@ No line of this is a derivative, and nothing that ``forward`` kept for ``backwar
 backpropagation is that an affine layer is x @ W + b, and that the samples' losses are averaged.
 
 Source: carrying finite changes exactly is old (T. Reps and L. Rall, Computational divided differencing and
-divided-difference arithmetics, 2003; slopes of Krawczyk, Neumaier and Rump; DeepLIFT's multipliers), as is moving a unit
-and multiplying by its input (Madaline rule III; Flower and Jabri 1992), which is exact only as h → 0. We know of nobody
-who tabulates F for each unit and sample to have all weights at a finite h, with control of the error.
+divided-difference arithmetics, 2003; slopes of Krawczyk, Neumaier and Rump; DeepLIFT's multipliers), as is moving a
+unit and multiplying by its input (Madaline rule III; Flower and Jabri 1992), which is exact only as h → 0. We know of
+nobody who tabulates F for each unit and sample to have all weights at a finite h, with control of the error.
 """
 
 import contextlib
 import math
-from functools import cache
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 from array_api_compat import device
@@ -41,8 +42,9 @@ from array_api_compat import device
 from .functions import namespace, on_host
 from .gradients import both_sides, default_step, require_step
 from .layers import is_affine
-from .stacks import Row, by_entries, is_ours
+from .stacks import by_entries, is_ours
 from .state import unchanged
+from .trials import Row
 
 METHODS = ("auto", "difference", "stacked", "loop")
 STEP = 2.0**-30  # about 1e-9: the error is relative to the change, so that no smallness costs precision
@@ -56,25 +58,36 @@ ROUNDING = 32  # unit round-offs of a unit's largest change: a coefficient that 
 class Change(NamedTuple):
     """How the loss changes with one parameter: its central-difference ``gradient`` by the step ``h``.
 
-    ``how`` names the way it was found: "difference", "stacked" or "loop".
+    ``how`` names the way it was found: "difference", "stacked" or "loop". ``both`` are the loss changes (2, …) for +h
+    and for −h, where they were looked at singly.
     """
 
     gradient: Any
     h: float
     how: str
+    both: Any = None
+
+    @property
+    def sides(self):
+        """The loss changes (2, …) for +h and for −h; without a bend where they were not looked at singly."""
+        if self.both is not None:
+            return self.both
+        move = self.gradient * self.h
+        return namespace(move).stack([move, -move])
 
 
 def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, shared=(), progress=None):
     """Return {name: Change} for every parameter of ``network``, whose ``x`` (N, …) and ``t`` are one batch.
 
-    ``network`` has ``layers``, ``last_layer``, ``params`` and ``loss(x, t)``, and is afterwards as before. ``method`` is
+    ``network`` has ``layers``, ``last_layer``, ``params`` and ``loss(x, t)``; it is afterwards as before. ``method`` is
 
     - "difference": what lies behind a parameter is followed by the layers' ``difference``;
     - "stacked": the layers behind run on more inputs at once, without their ``difference``;
     - "loop": the whole network runs twice for every entry;
-    - "auto": the first of these that the layers behind the parameter allow. The loop, too, for parameters that are
-      ``shared`` with another layer or found to act elsewhere, and where a layer draws its answer anew: then every run
-      begins from the same state.
+    - "auto": the first of these that the layers behind the parameter allow.
+
+    Only the loop is right, and taken, for parameters that are ``shared`` with another layer or found to act elsewhere,
+    and where a layer draws its answer anew: then every run begins from the same state.
 
     ``h`` is by default 2⁻³⁰ where changes are followed by ``difference``, and elsewhere ``default_step`` of the outputs
     or parameters that move; ``second`` takes a smaller step instead, which meets fewer kinks. ``memory`` bounds the
@@ -130,15 +143,15 @@ def _of_layer(row, place, names, h, second, largest, progress):
         if how == "loop":
             values, steps = both_sides(row.loss_at(name), params[name], step, progress)
             gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
+            changes[name] = Change(gradient, step, how, (values - row.loss) * (step / steps))
         else:
             _require_moved(params[name], step, step)
-            gradient = by_entries(layer, attribute, tail, x, step, largest, progress)
-        changes[name] = Change(gradient, step, how)
+            changes[name] = Change(by_entries(layer, attribute, tail, x, step, largest, progress), step, how)
     return changes
 
 
 def _step(loss, moved, by=None):
-    """Return the step that moves an array by about ``default_step`` of its largest entry; ``by`` is what it multiplies."""
+    """Return a step that, times ``by``, moves an array by about ``default_step`` of its largest entry."""
     xp = namespace(moved)
     scale = float(xp.max(xp.abs(moved))) or 1.0
     scale /= 1.0 if by is None else float(xp.max(xp.abs(by))) or 1.0
@@ -176,11 +189,13 @@ def _split(gradient, layer, names):
 def _by_units(tail, x, h, largest, progress):
     """Return the gradient (D, M) with respect to weights that multiply ``x`` (N, D) and move units of ``tail``."""
     xp, units, looks = namespace(x), tail.inputs[0].shape[1], on_host(x) or tail.runs
-    count = 2 if h <= STEP else 3  # of moves on either side
-    shares = _shares(count)
+    count = 2 if h <= STEP else 3 if h <= 2.0**-10 else 4  # of moves on either side
+    shares = [1.0 - 2 * k / (2 * count - 1) for k in range(count)]  # of a sample's largest move
     reach = xp.max(xp.abs(x), axis=1, keepdims=True)
     reach = xp.where(reach > 0, reach, 1.0)
-    bases, bound = _bases(x / reach, shares), _largest_of_last_basis(count)
+    bases = _bases(x / reach, shares)
+    if looks:  # where a basis is 0, at the shares themselves, nothing is read off
+        top = xp.max(xp.abs(bases[-1]), axis=1)
     moves = xp.linspace(-1.0, 1.0, 2 * count, dtype=x.dtype, device=device(x))[:, None, None] * (h * reach)
     together = max(1, largest // (2 * count * x.shape[0] * tail.width))
     columns = []
@@ -192,13 +207,13 @@ def _by_units(tail, x, h, largest, progress):
         if looks:
             largest_change = xp.max(xp.abs(values), axis=(0, 2))[:, None]
             rounding = ROUNDING * xp.finfo(x.dtype).eps * (largest_change + tail.noise)
-            rough = xp.abs(c[-1]) * (bound * h) > rounding
+            rough = xp.abs(c[-1]) * (h * top) > rounding
         else:
             rough = xp.full(c[-1].shape, h > STEP, device=device(x))
         one_by_one = bool(xp.any(rough)) if looks else h > STEP
         if one_by_one:
             c = [xp.where(rough, 0.0, part) for part in c]
-        part = sum((basis.T @ by_basis.T for basis, by_basis in zip(bases[1:], c[1:], strict=True)), bases[0].T @ c[0].T)
+        part = _sum(basis.T @ coefficient.T for basis, coefficient in zip(bases, c, strict=True))
         if one_by_one:
             part = part + _one_by_one(tail, x, h, rough, start, largest)
         columns.append(part)
@@ -206,14 +221,8 @@ def _by_units(tail, x, h, largest, progress):
     return columns[0] if len(columns) == 1 else xp.concat(columns, axis=1)
 
 
-def _shares(count):
-    """Return what shares of a sample's largest move F is measured at, the largest first: ``linspace`` has them all."""
-    return [1.0 - 2 * k / (2 * count - 1) for k in range(count)]
-
-
-@cache
-def _largest_of_last_basis(count):
-    return max(abs(_bases(k / 64, _shares(count))[-1]) for k in range(65))
+def _sum(arrays):
+    return reduce(add, arrays)  # without the 0 that sum() begins with
 
 
 def _newton(nodes, values):
@@ -235,7 +244,7 @@ def _bases(u, shares):
 
 
 def _one_by_one(tail, x, h, rough, first, largest):
-    """Return the part in a gradient (D, units) of the samples and units that are ``rough`` (units, N): every move alone."""
+    """Return the part of ``rough`` (units, N) units of samples in a gradient (D, units), every move looked at alone."""
     xp, where = namespace(x), device(x)
     if on_host(x) or tail.runs:
         units, samples = xp.nonzero(rough)

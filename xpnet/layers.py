@@ -3,8 +3,8 @@
 A layer answers three questions:
 
 ``forward(x)``         What is the output?
-``backward(dout)``     What is the derivative of the loss with respect to the last x, if ``dout`` is that with respect to
-                       the output? A layer with parameters keeps theirs: ``dW`` beside ``W``.
+``backward(dout)``     What is the derivative of the loss with respect to the last x, if ``dout`` is that with respect
+                       to the output? A layer with parameters keeps theirs: ``dW`` beside ``W``.
 ``difference(x, dx)``  By exactly how much does the output change if the input x changes by the finite amount dx?
                        Optional, for layers that treat every sample by itself. It is never a derivative and a function
                        of its arguments alone: it reads nothing that ``forward`` kept for ``backward``, so that a check
@@ -145,10 +145,11 @@ class Sigmoid(Remembers):
         return dout * self.slope
 
     def difference(self, x, dx):
-        """Return sigmoid(x + dx) − sigmoid(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
+        """Return σ(x + dx) − σ(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
         xp, y, r = namespace(dx), sigmoid(x), sigmoid(-x)
         back = xp.minimum(-dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
-        return (-y * r) * xp.expm1(back) / (y + r * xp.exp(back))
+        below = y + r * xp.exp(back)
+        return (-y * r) * xp.expm1(back) / xp.where(below > 0, below, 1.0)
 
 
 class Affine(Remembers):

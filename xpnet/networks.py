@@ -54,10 +54,6 @@ class Network:
         """The layers by class and number: Affine1, Relu1, Affine2."""
         return MappingProxyType(self._layers)
 
-    @layers.setter
-    def layers(self, value):
-        raise AttributeError("layers cannot be replaced: give those you want to Network(layers)")
-
     @property
     def params(self):
         """The learned arrays by name, such as W1 and b1."""
@@ -209,7 +205,8 @@ class Network:
                 name = type(self).__name__
                 raise ValueError(f"{name} has a loss or predict of its own, so only method='loop' fits it")
             options["method"] = "loop"
-        return loss_changes(self, x, t, **options)
+        shared = self.params.shared([*self.layers.values(), self.last_layer])
+        return loss_changes(self, x, t, shared=shared, **options)
 
 
 def _require_gradient(layer, dout, shape):

@@ -1,8 +1,10 @@
 """The parameters of a network by name, each owned by the layer that computes with it."""
 
+import contextlib
 from collections.abc import Mapping
 
 from .arrays import require_precision
+from .backend import memory_of
 from .functions import namespace
 from .layers import parameter_names
 
@@ -64,6 +66,34 @@ class Parameters(Mapping):
 
     def __len__(self):
         return len(self._owners)
+
+    @contextlib.contextmanager
+    def holding(self, values):
+        """Let the layers compute with other arrays, {name: array} of any dtype, and with their own again afterwards."""
+        kept = {name: self[name] for name in values}
+        try:
+            for name, value in values.items():
+                setattr(*self._owners[name], value)
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(*self._owners[name], value)
+
+    def shared(self, layers):
+        """Return the names of parameters whose memory another array of one of the ``layers`` uses too: W and W.T."""
+        arrays = [
+            (layer, attribute, place)
+            for layer in layers
+            for attribute, value in vars(layer).items()
+            if hasattr(value, "dtype") and hasattr(value, "shape") and (place := memory_of(value))
+        ]
+        return {
+            name
+            for name, (owner, attribute) in self._owners.items()
+            if (own := memory_of(self[name]))
+            for layer, other, place in arrays
+            if (layer, other) != (owner, attribute) and place[0] <= own[1] and own[0] <= place[1]
+        }
 
     def names_of(self, layer):
         """Return {attribute: name} of the parameters that ``layer`` owns."""

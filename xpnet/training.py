@@ -8,6 +8,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_write
 
 from .arrays import detached
 from .backend import random_generator, to_numpy
+from .compiling import compiled
 from .diagnosis import Progress, likely_cause, require_learnable, too_large
 from .functions import namespace
 
@@ -87,6 +88,7 @@ def train(
     rng=0,
     on_iteration=None,
     resume=None,
+    compile=False,
 ):
     """Train ``network`` in place by gradient descent on mini-batches, and yield an ``EpochRecord`` after each epoch.
 
@@ -137,6 +139,26 @@ def train(
     learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
     rng = random_generator(rng, "batches")
 
+    def step(network, x, t):
+        if gradient == "backpropagation" and hasattr(network, "loss_and_gradient"):
+            return network.loss_and_gradient(x, t, learning_rate)
+        differentiate = network.numerical_gradient if gradient == "numerical" else network.gradient
+        loss, gradients = network.loss(x, t), differentiate(x, t)
+        return loss, {name: learning_rate * value for name, value in gradients.items()}
+
+    def sound_step(network, x, t):
+        loss, steps = step(network, x, t)
+        require_shapes(steps, network.params)
+        _require_one_loss(loss, x)
+        return loss, steps
+
+    if compile:
+        if on_iteration is not None:
+            raise ValueError("on_iteration is called after each step, where compile does not stop; give one of the two")
+        size = batch_size if replacement else min(batch_size, x_train.shape[0])
+        steps_an_epoch = -(-x_train.shape[0] // batch_size)
+        epoch_of_steps = compiled(sound_step, network, x_train, t_train, steps_an_epoch, size)
+
     def records():
         if large := too_large(x_train[: min(2000, x_train.shape[0]), ...]):
             warnings.warn(large, stacklevel=2)
@@ -158,25 +180,21 @@ def train(
                 continue
             good = {name: xp.asarray(detached(value), copy=True) for name, value in network.params.items()}
             order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
-            losses, start = [], 0
-            for batch in batches:
+            losses, compiled_losses, whole = [], [], 0
+            if compile:  # all but a last batch that is short
+                whole = sum(batch.shape[0] == size for batch in batches)
+                compiled_losses.append(epoch_of_steps(xp.reshape(order[: whole * size], (whole, size))))
+            start = sum(batch.shape[0] for batch in batches[:whole])
+            for batch in batches[whole:]:
                 chosen = order[start : start + batch.shape[0]]
                 start += batch.shape[0]
                 x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
-                if gradient == "backpropagation" and hasattr(network, "loss_and_gradient"):
-                    loss, steps = network.loss_and_gradient(x, t, learning_rate)
-                else:
-                    differentiate = network.numerical_gradient if gradient == "numerical" else network.gradient
-                    loss, gradients = network.loss(x, t), differentiate(x, t)
-                    steps = {name: learning_rate * value for name, value in gradients.items()}
-                if not losses:
-                    require_shapes(steps, network.params)
-                    _require_one_loss(loss, x)
+                loss, steps = (sound_step if not losses else step)(network, x, t)
                 _descend(network.params, steps)
                 losses.append(detached(loss))
                 if on_iteration is not None:
                     on_iteration()
-            losses = to_numpy(xp.stack(losses))
+            losses = to_numpy(xp.concat([*compiled_losses, *([xp.stack(losses)] if losses else [])]))
             sound = to_numpy(xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()]))
             finite = abs(losses) < float("inf")  # false for NaN too
             if not (finite.all() and sound.all()):

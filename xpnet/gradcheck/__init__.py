@@ -4,20 +4,15 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 
-from array_api_compat import device
-
-from .backend import random_generator, to_numpy
-from .census import NOISE, agree, census, noise, position, round_off, tolerance_of
-from .contracts import backward_problems, forward_problems, not_finite
-from .differences import Change
-from .functions import namespace, require_floats
-from .gradients import both_sides, default_step, require_step
-from .layers import parameter_names
-from .stacks import loss_with
+from ..backend import random_generator, to_numpy
+from ..differences import Change, second_step
+from ..functions import namespace
+from ..gradients import both_sides, default_step, require_step
 from .report import WAYS, GradientCheck
+from .subjects import subject_of
+from .verdicts import NOISE, agree, census, noise, position, round_off, tolerance_of
 
 
 def check_gradients(
@@ -42,34 +37,25 @@ def check_gradients(
     Source: Deep Learning from Scratch, 5.7.3; the bounds are those of a central difference.
     """
     start = time.perf_counter()
-    if not isinstance(getattr(net, "params", {}), Mapping):
-        raise TypeError(f"net.params is {type(net.params).__name__}; it must be a dict of arrays by name: W1, b1, …")
-    methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
-    if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
-        raise TypeError(
-            f"net is {net!r:.60}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or a "
-            "layer, with forward(x) and backward(dout)"
-        )
-    subject = _Network(net, x, t) if hasattr(net, "params") else _Layer(net, x, t, seed)
-    for name, value in subject.values.items():
-        require_floats(name, value)
+    subject = subject_of(net, x, t, seed)
     check = GradientCheck(f"{subject.title}, seed {seed}", problems=subject.problems())
-    gradients = {} if check.problems else {name: to_numpy(g) for name, g in subject.gradients().items()}
+    gradients = {} if check.problems else {name: to_numpy(g) for name, g in subject.gradients({}).items()}
     if gradients:
         missing = [name for name in subject.values if name not in gradients]
         check.problems += [f"backpropagation gives no gradient for {name}: forgotten?" for name in missing]
     if not check.problems:
         entries = sum(math.prod(value.shape) for value in subject.values.values())
         with _bar(progress, "checking gradients", entries) as tick:
-            changes = subject.changes(h, method, tick)
+            changes = _changes(subject, h, method, tick)
         first, second = _on_host(changes), {}
         if _doubtful(gradients, first, tolerance):
             with _bar(progress, "with a smaller step", entries) as tick:
-                second = _on_host(subject.changes(h, method, tick, second=True))
+                second = _on_host(_changes(subject, h, method, tick, second=True))
         ways = " and ".join(sorted({WAYS[change.how] for change in changes.values()}))
         steps = sorted({f"2^{math.log2(change.h):.3g}" for change in changes.values()})
         check.title = f"{subject.title}, {ways}, h = {' and '.join(steps)}, seed {seed}"
-        loss = max(1.0, abs(float(subject.loss())))  # a small one is a difference of numbers near 1
+        name, value = next(iter(subject.values.items()))
+        loss = max(1.0, abs(float(_loss_with(subject, name, value))))  # a small one is a difference of numbers near 1
         largest = max(float(abs(change.gradient).max()) for change in first.values())
         for name, change in first.items():
             verdicts = census(
@@ -86,115 +72,27 @@ def check_gradients(
         if audit and any(change.how != "loop" for change in changes.values()):
             check.audit, problems = _audit(subject, first, check.parameters, loss, method, audit, seed)
             check.problems += problems
-        subject.loss()  # the layers remember this batch again, not a moved one
+        subject.run({})  # the layers remember this batch again, not a moved one
     check.seconds = time.perf_counter() - start
     return check
 
 
-class _Network:
-    """A network and a batch, as something that has arrays and a loss."""
-
-    def __init__(self, net, x, t):
-        xp = namespace(x, names="x")
-        self.values = dict(net.params)
-        if not self.values:
-            raise ValueError(f"{type(net).__name__} has no parameters whose gradients could be checked")
-        dtype = next(iter(self.values.values())).dtype
-        if not xp.isdtype(x.dtype, "real floating"):
-            net.loss(x, t)  # which knows better what is wrong with it
-        elif x.dtype != dtype:
-            x = xp.astype(x, dtype)
-        self.net, self.x, self.t = net, x, t
-        self.samples = x.shape[0] if x.ndim > 1 else 1
-        self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
-
-    def problems(self):
-        ours = hasattr(self.net, "loss_changes")
-        targets = {"t": self.t} if hasattr(self.t, "dtype") else {}
-        found = not_finite({**self.values, "x": self.x, **targets})
-        found = found or (forward_problems(list(self.net.layers.values()), self.x) if ours else [])
-        if not found and (loss := float(self.loss())) != float(self.loss()):
-            drawn = "the loss is another one for the same x and t; a loss that is drawn has no gradient"
-            found = [drawn if loss == loss else "the loss is NaN: a label that is no class, or numbers too large?"]
-        half = (lambda: self.net.loss_and_gradient(self.x, self.t, 0.5)[1]) if ours else None
-        return found or backward_problems(self.gradients, half)
-
-    def loss(self):
-        return self.net.loss(self.x, self.t)
-
-    def loss_with(self, name, value):
-        return loss_with(self.net, name, self.x, self.t, value)
-
-    def gradients(self):
-        return self.net.gradient(self.x, self.t)
-
-    def changes(self, h, method, tick, second=False):
-        if hasattr(self.net, "loss_changes"):
-            return self.net.loss_changes(self.x, self.t, h=h, method=method, second=second, progress=tick)
-        return _changes_by_loop(self, h, tick, second)
-
-
-class _Layer:
-    """A single layer, its input and its parameters; the loss is a random weighted sum of its output."""
-
-    def __init__(self, layer, x, t, seed):
-        self.layer, self.more = layer, () if t is None else (t,)
-        self.values = {"x": x, **{name: getattr(layer, name) for name in parameter_names(layer)}}
-        xp = namespace(x, names="x")
-        if 0 in x.shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}: there is no entry in it")
-        self.samples = x.shape[0] if x.ndim > 1 else 1
-        self.title = f"{type(layer).__name__}, x {tuple(x.shape)}, {str(x.dtype).rpartition('.')[2]}"
-        out = layer.forward(xp.asarray(x, copy=True), *self.more)
-        draw = random_generator(seed, "audit").standard_normal(tuple(out.shape))
-        self.dout = xp.asarray(draw, dtype=out.dtype, device=device(x))
-
-    def problems(self):
-        found = not_finite(self.values) or forward_problems([self.layer], self.values["x"], *self.more)
-        if not found:
-            given = self._fresh_dout()
-            self.layer.backward(given)
-            if not bool(namespace(given).all(given == self.dout)):
-                found = [f"{type(self.layer).__name__}.backward changes its dout; return a new array"]
-        return found or backward_problems(self.gradients)
-
-    def _fresh_dout(self):
-        return namespace(self.dout).asarray(self.dout, copy=True)
-
-    def loss(self):
-        return self.loss_with("x", self.values["x"])
-
-    def loss_with(self, name, value):
-        x = value if name == "x" else self.values["x"]
-        if name != "x":
-            setattr(self.layer, name, value)
-        try:
-            return namespace(x).sum(self.dout * self.layer.forward(x, *self.more))
-        finally:
-            if name != "x":
-                setattr(self.layer, name, self.values[name])
-
-    def gradients(self):
-        self.loss()
-        found = {"x": self.layer.backward(self._fresh_dout())}
-        if found["x"] is None:
-            raise TypeError(f"{type(self.layer).__name__}.backward returned None; it must return the gradient of its x")
-        names = [name for name in self.values if name != "x" and hasattr(self.layer, f"d{name}")]
-        return found | {name: getattr(self.layer, f"d{name}") for name in names}
-
-    def changes(self, h, method, tick, second=False):
-        return _changes_by_loop(self, h, tick, second)
-
-
-def _changes_by_loop(subject, h, tick, second):
+def _changes(subject, h, method, tick, second=False):
+    if hasattr(subject, "changes"):
+        return subject.changes({}, h, method, second, tick)
     changes = {}
     for name, value in subject.values.items():
-        xp = namespace(value)
-        step = default_step(value.dtype, xp) if h is None else require_step(h)
-        step *= second_step("loop", value.dtype, xp) if second else 1.0
-        values, steps = both_sides(partial(subject.loss_with, name), value, step, tick)
-        changes[name] = Change((values - subject.loss()) * (step / steps), step, "loop")
+        step = default_step(value.dtype, namespace(value)) if h is None else require_step(h)
+        step *= second_step(value) if second else 1.0
+        values, steps = both_sides(partial(_loss_with, subject, name), value, step, tick)
+        sides = (values - _loss_with(subject, name, value)) * (step / steps)
+        changes[name] = Change((sides[0, ...] - sides[1, ...]) / (2 * step), step, "loop", sides)
     return changes
+
+
+def _loss_with(subject, name, value):
+    out = subject.run({name: value})
+    return out if subject.weights is None else namespace(out).sum(subject.weights * out)
 
 
 @contextlib.contextmanager
@@ -210,7 +108,10 @@ def _bar(progress, what, total):
 
 
 def _on_host(changes):
-    return {name: Change(to_numpy(change.sides), change.h, change.how) for name, change in changes.items()}
+    return {
+        name: Change(to_numpy(change.gradient), change.h, change.how, to_numpy(change.sides))
+        for name, change in changes.items()
+    }
 
 
 def _doubtful(gradients, changes, tolerance):
@@ -240,7 +141,7 @@ def _audit(subject, changes, parameters, loss, method, count, seed):
         measured = _measure(subject, name, index, h)
         if not abs(measured - expected) <= noise + 1e-3 * abs(expected):
             # another step meets other kinks: take the same
-            same_step = same_step or _on_host(subject.changes(h, method, lambda count: None))
+            same_step = same_step or _on_host(_changes(subject, h, method, lambda count: None))
             expected = float(same_step[name].gradient[index])
             if not abs(measured - expected) <= noise + 1e-3 * abs(expected):
                 wrong.append((name, index, expected, measured))
@@ -258,5 +159,5 @@ def _audit(subject, changes, parameters, loss, method, count, seed):
 
 def _measure(subject, name, index, h):
     """Return the central difference of the loss itself at one entry."""
-    values, steps = both_sides(partial(subject.loss_with, name), subject.values[name], h, places=[index])
+    values, steps = both_sides(partial(_loss_with, subject, name), subject.values[name], h, places=[index])
     return float(values[0, 0] - values[1, 0]) / float(steps[0, 0] + steps[1, 0])

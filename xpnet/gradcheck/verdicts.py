@@ -1,6 +1,6 @@
 """What became of each entry of a gradient check: agreement, kinks, the limits of precision, and what failures share."""
 
-from .functions import namespace
+from ..functions import namespace
 from .report import Entry, ParameterCheck
 
 NOISE = 32  # times the unit round-off, of the largest entry or of the loss, is what round-off may do to an entry

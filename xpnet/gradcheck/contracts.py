@@ -2,8 +2,8 @@
 
 import math
 
-from .backend import to_numpy
-from .functions import namespace
+from ..backend import to_numpy
+from ..functions import namespace
 
 
 def not_finite(arrays):

@@ -1,0 +1,183 @@
+"""Test and measure xpnet on a GPU in one command: captured steps, trainings, gradients, memory, waits, the suite.
+
+    python gpu.py FOLDER                             everything, at most ten minutes
+    python gpu.py FOLDER --only capture,steps        the parts whose names begin so
+    python gpu.py FOLDER --minutes 4 --quick         tiny sizes, to see that it runs
+
+It needs CuPy and a GPU; PyTorch and JAX are measured beside it where they are installed for CUDA. Each part (they are in
+gpu_parts.py) is a process of its own with a limit of time. FOLDER gets gpu.json with every number, gpu.md with a table and
+gpu.log with what the parts said; they are written anew after every number, so that a run cut short keeps what it has.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+HERE = Path(__file__).resolve().parent
+# in order of worth, with the seconds each may take on a GPU; the rest of the name is the library whose process it is
+LIMITS = {
+    "machine": 40,
+    "capture-cupy": 90,
+    "train-cupy": 60,
+    "steps-cupy": 60,
+    "as-typed": 60,
+    "steps-torch": 60,
+    "steps-jax": 60,
+    "capture-torch": 90,
+    "capture-jax": 60,
+    "gradients-cupy": 60,
+    "parity-cupy": 60,
+    "chapter4-cupy": 60,
+    "memory-cupy": 40,
+    "train-torch": 90,
+    "train-jax": 60,
+    "train-numpy": 40,
+    "gradients-numpy": 30,
+    "examples": 60,
+    "suite": 420,
+}
+
+
+class Results:
+    """Rows as they come, written into the folder after each."""
+
+    def __init__(self, folder, options):
+        self.folder, self.rows, self.lock = folder, [], threading.Lock()
+        self.began = datetime.now(UTC).isoformat(timespec="seconds")
+        self.head = {"began": self.began, "command": " ".join(["python", *sys.argv]), "quick": options.quick}
+
+    def add(self, row):
+        with self.lock:
+            self.rows.append(row)
+            print(f"{row['part']:16} {row['what']}: {row['value']}", flush=True)
+            self.write("gpu.json", json.dumps({**self.head, "rows": self.rows}, indent=1))
+            self.write("gpu.md", self.table())
+
+    def table(self):
+        lines = [f"xpnet on a GPU, {self.began}, `{self.head['command']}`", "", "| part | what | result |", "|---|---|--:|"]
+        for row in self.rows:
+            cells = (str(row[key]).replace("|", "/").replace("\n", " ") for key in ("part", "what", "value"))
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+    def write(self, name, text):
+        new = self.folder / f"{name}.new"
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, self.folder / name)
+
+
+def command(part, quick):
+    """Return the command of a part and the environment it runs in."""
+    paths = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "XPNET_BACKEND": "cupy", "PYTHONUNBUFFERED": "1"}
+    if part == "suite":
+        workers = ["-n", str(max(2, (os.cpu_count() or 2) - 2))] if importable("xdist") else []
+        tests = ["tests/test_layers.py", "tests/test_losses.py"] if quick else []
+        return [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", *workers, *tests], environment
+    return [sys.executable, str(HERE / "gpu_parts.py"), part, *(["--quick"] if quick else [])], environment
+
+
+def importable(module):
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+class Suite:
+    """Counts of tests, from the lines that pytest prints as it goes."""
+
+    def __init__(self, add):
+        self.add, self.counts, self.failed = add, {}, []
+
+    def line(self, line):
+        found = re.search(r"(?:(PASSED|FAILED|ERROR|SKIPPED)\s+(\S+::\S.*)|(\S+::.*\S)\s+(PASSED|FAILED|ERROR|SKIPPED))", line)
+        if found and (" - " not in line or "[gw" in line):
+            outcome, name = found[1] or found[4], found[2] or found[3]
+            self.counts[outcome] = self.counts.get(outcome, 0) + 1
+            if outcome in ("FAILED", "ERROR") and name not in self.failed:
+                self.failed.append(name)
+
+    def end(self, status):
+        told = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
+        self.add({"part": "suite", "what": "XPNET_BACKEND=cupy python -m pytest", "value": f"{told} ({status})", "failed": self.failed})
+        for name in self.failed[:100]:
+            self.add({"part": "suite", "what": "not passed", "value": name})
+
+
+def run_part(part, limit, options, results, log):
+    """Run one part, at most ``limit`` seconds, and add its rows as they come; return how it ended."""
+    arguments, environment = command(part, options.quick)
+    log.write(f"\n=== {part}: {' '.join(arguments)}\n")
+    log.flush()
+    suite = Suite(results.add) if part == "suite" else None
+    process = subprocess.Popen(
+        arguments, cwd=HERE.parent, env=environment, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+    )
+
+    def read():
+        for line in process.stdout:
+            if line.startswith('{"part"'):
+                results.add(json.loads(line))
+                continue
+            log.write(line)
+            if suite:
+                suite.line(line)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        code = process.wait(timeout=limit)
+        status = "done" if code == 0 else f"ended with {code}"
+    except subprocess.TimeoutExpired:
+        status = f"stopped after {limit:.0f} s"
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    reader.join(timeout=5)
+    log.flush()
+    if suite:
+        suite.end(status)
+    return status
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where gpu.json, gpu.md and gpu.log go")
+    parser.add_argument("--only", default="", help="parts to run, by the beginnings of their names: capture,steps-cupy")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long all of it may take (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    options = parser.parse_args()
+    wanted = tuple(filter(None, options.only.split(",")))
+    parts = [part for part in LIMITS if not wanted or part.startswith(wanted)]
+    if not parts:
+        parser.error(f"--only {options.only} names no part; they are {', '.join(LIMITS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the part in hand is ended too
+    options.folder.mkdir(parents=True, exist_ok=True)
+    results, end = Results(options.folder, options), monotonic() + 60 * options.minutes
+    with open(options.folder / "gpu.log", "w", encoding="utf-8") as log:
+        for part in parts:
+            left = end - monotonic()
+            if left < 5:
+                results.add({"part": part, "what": "part", "value": "not begun, the time was over"})
+                continue
+            start = monotonic()
+            status = run_part(part, min(left, LIMITS[part]), options, results, log)
+            results.add({"part": part, "what": "part", "value": f"{status}, {monotonic() - start:.0f} s"})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,116 @@
+"""A step of CuPy captured as a CUDA graph, matrix products included, and replayed by one launch."""
+
+import ctypes
+import threading
+import weakref
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
+
+WORKSPACE = 2**25  # bytes that cuBLAS may use in a captured graph: what NVIDIA advises for its largest devices
+
+_current = threading.local()  # the products of the capture that this thread is in
+
+
+@cache
+def _capturable():
+    """Return CuPy's array with products that can be captured: CuPy refuses its own there, cuBLAS does not."""
+    cupy = import_module("cupy")
+
+    class Capturable(cupy.ndarray):
+        __array_priority__ = 100.0
+
+        def __matmul__(self, other):
+            return _current.products.of(self, other) if _fit(self, other) else super().__matmul__(other)
+
+        def __rmatmul__(self, other):
+            return _current.products.of(other, self) if _fit(other, self) else super().__rmatmul__(other)
+
+        def take(self, *args, **kwargs):  # which CuPy returns as an array of its own
+            return super().take(*args, **kwargs).view(Capturable)
+
+    return Capturable
+
+
+def _fit(a, b):
+    same = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0] and a.dtype == b.dtype
+    return same and a.dtype.char in "fd" and a.size and b.size
+
+
+class _Products:
+    """Products of matrices by a cuBLAS handle and a workspace of their own, which live as long as the captured graph."""
+
+    def __init__(self, cupy, stream):
+        cublas = import_module("cupy_backends.cuda.libs.cublas")
+        self.cupy, self.library = cupy, ctypes.CDLL(cublas.__file__)  # its symbols are those of the cuBLAS CuPy uses
+        self.handle, self.workspace = cublas.create(), cupy.empty(WORKSPACE, dtype="uint8")
+        weakref.finalize(self, cublas.destroy, self.handle)
+        cublas.setStream(self.handle, stream.ptr)  # which takes back a workspace given before
+        memory = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(WORKSPACE)
+        self.library.cublasSetWorkspace_v2(ctypes.c_void_p(self.handle), *memory)
+
+    def operand(self, x):
+        """Return a matrix whose rows or columns lie together, its leading dimension, and whether it lies flipped."""
+        for flipped, lying in enumerate((x, x.T)):
+            apart, between = (stride // x.itemsize for stride in lying.strides)
+            rows, columns = lying.shape
+            if (between == 1 or columns == 1) and (apart >= columns or rows == 1):
+                return x, max(apart, columns), flipped
+        return self.operand(self.cupy.ascontiguousarray(x))
+
+    def of(self, a, b):
+        """Return a @ b for matrices of one dtype, float32 or float64."""
+        (m, k), n = a.shape, b.shape[1]
+        kind, name = {"f": (ctypes.c_float, "cublasSgemm_v2"), "d": (ctypes.c_double, "cublasDgemm_v2")}[a.dtype.char]
+        out = self.cupy.empty((m, n), dtype=a.dtype).view(_capturable())
+        (a, lead_a, flip_a), (b, lead_b, flip_b) = self.operand(a), self.operand(b)
+        handle, at_a, at_b, to = (ctypes.c_void_p(at) for at in (self.handle, *(x.data.ptr for x in (a, b, out))))
+        one, zero = ctypes.byref(kind(1)), ctypes.byref(kind(0))
+        # cuBLAS takes columns for rows: (a @ b)ᵀ = bᵀ @ aᵀ
+        arguments = handle, flip_b, flip_a, n, m, k, one, at_b, lead_b, at_a, lead_a, zero, to, n
+        if status := getattr(self.library, name)(*arguments):
+            raise RuntimeError(f"cuBLAS answered a product with status {status}")
+        return out
+
+
+def recorded_by_cupy(one, practice, arrays):
+    """Return launch(count) of ``one(*arrays)``, captured as a CUDA graph after a first run as ``one(*practice)``."""
+    cupy, where = import_module("cupy"), arrays[1].device
+    with where:
+        stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
+        products = _Products(cupy, stream)
+
+    def captured(parameters, *rest):
+        kind = _capturable()
+        one([value.view(kind) for value in parameters], *(array.view(kind) for array in rest))
+
+    @contextmanager
+    def aside():
+        """Work on the graph's own stream: after what this thread has asked for before, ahead of what it will."""
+        with where:
+            current = cupy.cuda.get_current_stream()
+            stream.wait_event(current.record())
+            with stream:
+                yield
+            current.wait_event(stream.record())
+
+    # a pool of its own, or what the graph sets free would be given to others: cupy issue 9655
+    with aside(), cupy.cuda.using_allocator(pool.malloc):
+        _current.products = products
+        captured(*practice)  # kernels are compiled, and the pool filled, before the capture
+        stream.begin_capture()
+        try:
+            captured(*arrays)
+        except BaseException:
+            with suppress(Exception):
+                stream.end_capture()
+            raise
+        graph = stream.end_capture()
+
+    def launch(count):
+        with aside():
+            for _ in range(count):
+                graph.launch(stream)
+        return products, pool  # which live as long as the graph
+
+    return launch

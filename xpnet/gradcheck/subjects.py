@@ -1,0 +1,226 @@
+"""What can be checked: networks, ours and of other makes, and single layers.
+
+A check knows of its subject nothing but this:
+
+``title``       What stands at the head of the report, without the seed.
+``samples``     How many samples the batch holds, for hints such as "a missing 1/N?".
+``values``      {name: array}: the arrays whose gradients are checked, floats. They are never written.
+``inputs``      {name: array}: further arrays that go in: the x of a network, targets of floats. Names are not in
+                ``values``.
+``weights``     An array in the shape of the outputs, or None if the output is the loss, one number.
+                The loss is Σ weights·outputs. It is summed by the check, after what outputs have in common is
+                subtracted.
+``state``       The objects that a check must leave as they were: whatever a run might change.
+``run(changed)``        Return the outputs, an array or a number, with the arrays of ``changed``, {name: array} of
+                        ``values`` and ``inputs``, in place of its own, and put its own back, also after an exception.
+                        The arrays may be of a wider dtype than its own; a subject that cannot compute with them raises
+                        TypeError. They may change between two runs, so that nothing of them may be kept for the next.
+``gradients(changed)``  Return {name: array} of the gradients of the loss by backpropagation, likewise, one for each of
+                        ``values`` that has any. They are taken at once: the next call may overwrite them.
+``problems()``          Return lines about what makes a check impossible; see ``xpnet.gradcheck.contracts``.
+
+A subject may offer more:
+
+``changes(changed, h, method, second, tick)``
+                Return {name: Change}, numerical gradients found in a faster way than by two runs for each entry. ``h``
+                is None for a step of its own choice, ``second`` asks for a smaller one, ``tick(n)`` is called when n
+                more entries are done.
+``layers``      [(title, object)]: the layers in order, to tell where gradients end.
+"""
+
+import contextlib
+from collections.abc import Mapping
+
+from array_api_compat import device, is_writeable_array
+
+from ..backend import random_generator
+from ..functions import namespace, require_floats
+from ..layers import parameter_names
+from ..state import numbers_of
+from .contracts import backward_problems, forward_problems, not_finite
+
+
+def subject_of(net, x, t, seed):
+    """Return what is checked; raise TypeError for what is neither a network nor a layer."""
+    if not isinstance(getattr(net, "params", {}), Mapping):
+        raise TypeError(f"net.params is {type(net.params).__name__}; it must be a dict of arrays by name: W1, b1, …")
+    methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
+    if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
+        raise TypeError(
+            f"net is {net!r:.60}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or a "
+            "layer, with forward(x) and backward(dout)"
+        )
+    if not hasattr(net, "params"):
+        subject = Layer(net, x, t, seed)
+    else:
+        subject = (Network if hasattr(net, "loss_changes") else ForeignNetwork)(net, x, t)
+    for name, value in subject.values.items():
+        require_floats(name, value)
+    return subject
+
+
+def _floats(**arrays):
+    """Return those that are arrays of floats."""
+    return {
+        name: array
+        for name, array in arrays.items()
+        if hasattr(array, "dtype") and namespace(array, names=name).isdtype(array.dtype, "real floating")
+    }
+
+
+class ForeignNetwork:
+    """Anything with ``params``, ``loss(x, t)`` and ``gradient(x, t)``, and a batch."""
+
+    weights = None
+    layers = ()
+
+    def __init__(self, net, x, t):
+        xp = namespace(x, names="x")
+        self.net, self.t, self.values = net, t, dict(net.params)
+        if not self.values:
+            raise ValueError(f"{type(net).__name__} has no parameters whose gradients could be checked")
+        dtype = next(iter(self.values.values())).dtype
+        if not xp.isdtype(x.dtype, "real floating"):
+            net.loss(x, t)  # which knows better what is wrong with it
+        elif x.dtype != dtype:
+            x = xp.astype(x, dtype)
+        self.inputs = {"x": x, **_floats(t=t)}
+        self.state = (net, x, t)
+        self.samples = x.shape[0] if x.ndim > 1 else 1
+        self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
+
+    def run(self, changed):
+        """Return the outputs with the arrays of ``changed``."""
+        with self._holding(changed):
+            return self.net.loss(*self._batch(changed))
+
+    def gradients(self, changed):
+        """Return the gradients by backpropagation with the arrays of ``changed``."""
+        with self._holding(changed):
+            return dict(self.net.gradient(*self._batch(changed)))
+
+    def problems(self):
+        """Return what makes a check impossible."""
+        targets = {"t": self.t} if hasattr(self.t, "dtype") else {}
+        found = not_finite({**self.values, **self.inputs, **targets}) or self._forward_problems()
+        if not found and (loss := float(self.run({}))) != float(self.run({})):
+            drawn = "the loss is another one for the same x and t; a loss that is drawn has no gradient"
+            found = [drawn if loss == loss else "the loss is NaN: a label that is no class, or numbers too large?"]
+        return found or self._backward_problems()
+
+    def _forward_problems(self):
+        return []
+
+    def _backward_problems(self):
+        return backward_problems(lambda: self.gradients({}))
+
+    def _batch(self, changed):
+        return changed.get("x", self.inputs["x"]), changed.get("t", self.t)
+
+    @contextlib.contextmanager
+    def _holding(self, changed):
+        """Arrays that can be written are written in place: a network of another make may hold them in two places."""
+        params, kept = self.net.params, {}
+        try:
+            for name in changed.keys() & self.values.keys():
+                held = params[name]
+                if changed[name].dtype != held.dtype:
+                    raise TypeError(f"{type(self.net).__name__} holds {name} in {held.dtype} only")
+                if is_writeable_array(held):
+                    held = numbers_of(held)
+                    kept[name] = namespace(held).asarray(held, copy=True)
+                    held[...] = changed[name]
+                else:
+                    kept[name], params[name] = held, changed[name]
+            yield
+        finally:
+            for name, value in kept.items():
+                if is_writeable_array(params[name]):
+                    numbers_of(params[name])[...] = value
+                else:
+                    params[name] = value
+
+
+class Network(ForeignNetwork):
+    """A network of ours: a row of layers."""
+
+    def __init__(self, net, x, t):
+        super().__init__(net, x, t)
+        self.layers = [*net.layers.items(), (type(net.last_layer).__name__, net.last_layer)]
+
+    def changes(self, changed, h, method, second, tick):
+        """Return numerical gradients as ``Network.loss_changes`` finds them."""
+        with self._holding(changed):
+            return self.net.loss_changes(*self._batch(changed), h=h, method=method, second=second, progress=tick)
+
+    def _forward_problems(self):
+        return forward_problems(list(self.net.layers.values()), self.inputs["x"])
+
+    def _backward_problems(self):
+        half = lambda: self.net.loss_and_gradient(*self._batch({}), 0.5)[1]  # noqa: E731
+        return backward_problems(lambda: self.gradients({}), half)
+
+    def _holding(self, changed):
+        return self.net.params.holding({name: changed[name] for name in changed.keys() & self.values.keys()})
+
+
+class Layer:
+    """A single layer, its input and its parameters; the loss is a random weighted sum of its output."""
+
+    def __init__(self, layer, x, t, seed):
+        self.layer, self.t = layer, t
+        self.values = {"x": x, **{name: getattr(layer, name) for name in parameter_names(layer)}}
+        xp = namespace(x, names="x")
+        if 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}: there is no entry in it")
+        self.inputs = _floats(t=t)
+        self.state, self.layers = (layer, x, t), [(type(layer).__name__, layer)]
+        self.samples = x.shape[0] if x.ndim > 1 else 1
+        self.title = f"{type(layer).__name__}, x {tuple(x.shape)}, {str(x.dtype).rpartition('.')[2]}"
+        out = self.run({"x": xp.asarray(x, copy=True)})
+        draw = random_generator(seed, "audit").standard_normal(tuple(out.shape))
+        self.weights = xp.asarray(draw, dtype=out.dtype, device=device(x))
+
+    def run(self, changed):
+        """Return the outputs with the arrays of ``changed``."""
+        with self._holding(changed):
+            return self.layer.forward(changed.get("x", self.values["x"]), *self._targets(changed))
+
+    def gradients(self, changed):
+        """Return the gradients by backpropagation with the arrays of ``changed``."""
+        name = type(self.layer).__name__
+        with self._holding(changed):
+            self.layer.forward(changed.get("x", self.values["x"]), *self._targets(changed))
+            found = {"x": self.layer.backward(self._fresh_weights())}
+            if found["x"] is None:
+                raise TypeError(f"{name}.backward returned None; it must return the gradient of its x")
+            names = [name for name in self.values if name != "x" and hasattr(self.layer, f"d{name}")]
+            return found | {name: getattr(self.layer, f"d{name}") for name in names}
+
+    def problems(self):
+        """Return what makes a check impossible."""
+        x, more = self.values["x"], self._targets({})
+        found = not_finite(self.values) or forward_problems([self.layer], x, *more)
+        if not found:
+            given = self._fresh_weights()
+            self.layer.backward(given)
+            if not bool(namespace(given).all(given == self.weights)):
+                found = [f"{type(self.layer).__name__}.backward changes its dout; return a new array"]
+        return found or backward_problems(lambda: self.gradients({}))
+
+    def _targets(self, changed):
+        return () if self.t is None else (changed.get("t", self.t),)
+
+    def _fresh_weights(self):
+        return namespace(self.weights).asarray(self.weights, copy=True)
+
+    @contextlib.contextmanager
+    def _holding(self, changed):
+        kept = {name: getattr(self.layer, name) for name in changed if name not in ("x", "t")}
+        try:
+            for name in kept:
+                setattr(self.layer, name, changed[name])
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(self.layer, name, value)
