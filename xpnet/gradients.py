@@ -175,7 +175,7 @@ def _array_diff(f, x, method):
         return xp.reshape(xp.astype(detached(found), x.dtype, copy=False), (-1,))
 
     def ends(places, steps, f=f):
-        if len(places) < points.shape[0]:  # the others stay where they are
+        if isinstance(steps, list):  # of some entries; the others stay where they are
             at = dict(zip(places, steps, strict=True))
             steps = xp.asarray([at.get(n, 0.0) for n in range(points.shape[0])], dtype=x.dtype, device=device(x))
         base = xp.reshape(x, (-1,))

@@ -6,6 +6,7 @@ Where the values contradict that guess, further steps are tried, and the one wit
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from numbers import Real
 
@@ -103,17 +104,17 @@ class Look:
 
     place: int
     step: float
-    ratio: float  # of a step to the one before, below 1 to come closer
+    ratio: float  # of a step to the one before: below 1 to come closer, above to get out of the noise
     last: float
-    previous: float
+    previous: float  # difference; on the way out, the first
     best: float
-    bar: float  # the error bar of ``best``
+    bar: float  # the error bar of ``best``; on the way out, of the first
     enough: float = 0.0  # noise that is small enough
     tried: bool = False
     done: bool = False
 
     def next_step(self):
-        """Return how far to look now: a noisy difference first at the last step, and if that is another, in between."""
+        """Return how far to look now: out of the noise first to the last step, and if that is too far, in between."""
         if self.ratio > 1 and not self.tried:
             return self.last
         self.step *= self.ratio
@@ -121,17 +122,24 @@ class Look:
         return self.step
 
     def see(self, central, noise, goal):
-        """Take in the difference at that step. Its error bar is what the step changed, and its noise."""
+        """Take in the difference at that step."""
+        (self.see_farther if self.ratio > 1 else self.see_closer)(central, noise, goal)
+
+    def see_closer(self, central, noise, goal):
+        """Keep the difference with the smallest error bar, which is what the step changed, and its noise."""
         bar = abs(central - self.previous) + noise
-        if self.ratio > 1 and not self.tried:
-            self.tried, self.done = True, bar <= self.bar
-            self.best = central if self.done else self.best
-            return
         self.previous = central
-        settled = self.ratio < 1 and bar <= goal * abs(central)
+        settled = bar <= goal * abs(central)
         if settled or bar < self.bar:  # NaN is neither
             self.best, self.bar = central, bar
-        self.done = settled or noise <= self.enough or noise > self.bar
+        self.done = settled or noise > self.bar
+
+    def see_farther(self, central, noise, goal):
+        """Keep the difference at a longer step, unless it contradicts the first by more than the noise of that."""
+        agrees = abs(central - self.previous) <= self.bar
+        self.best = central if agrees else self.best
+        self.done = (agrees and (not self.tried or noise <= self.enough)) or (self.tried and not agrees)
+        self.tried = True
 
 
 def look_again(measure, looks, goal):
@@ -185,7 +193,8 @@ def settled(x, h, ends, again, center):
     values, taken = (xp.reshape(each, shape) for each in ends(every, xp.reshape(steps, (-1,))))
     found, bent, noise, enough = differences(values, taken)
     farthest = default_step(x.dtype, xp) * xp.maximum(_sizes(x), xp.ones_like(scale))
-    noisy = (noise > enough) & (2 * steps <= farthest)
+    flat = (enough == 0) & (steps > 2.0**-10 * farthest)  # so much longer steps would find nothing else
+    noisy = (noise > enough) & (2 * steps <= farthest) & ~flat
     if not bool(xp.any(bent | noisy)):
         return found
     if bool(xp.any(bent)):
@@ -210,7 +219,9 @@ def settled(x, h, ends, again, center):
 
 def or_nan(f, x):
     """Return f(x), or NaN where a point further away is no place for ``f``."""
-    try:
-        return f(x)
-    except (ArithmeticError, ValueError, RuntimeWarning):
-        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the user did not ask for that point
+        try:
+            return f(x)
+        except (ArithmeticError, ValueError):
+            return math.nan
