@@ -1,0 +1,189 @@
+"""Every entry is looked at, some a second time with a smaller step, and few at nine steps."""
+
+import math
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ..backend import random_generator, to_numpy
+from ..functions import namespace
+from .measuring import LARGER, Reference, scale
+from .noise import backprop_noise
+from .verdicts import (
+    FAIL,
+    NOISE,
+    PASS,
+    UNDECIDED,
+    by_exact_slopes,
+    by_first_look,
+    by_two_looks,
+    decide,
+    position,
+    tolerance_of,
+)
+
+MANY = 256  # doubtful entries of one array that are looked at closely before the others are
+ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
+
+
+class Judged(NamedTuple):
+    """The verdicts on one array: gradients, codes, how the numerical ones were found, how many fail unlooked at."""
+
+    a: Any
+    n: Any
+    codes: Any
+    how: str
+    h: float
+    unseen: int = 0
+
+
+class Looks:
+    """A subject, its gradients by backpropagation on the host, and what is measured of it when that is needed."""
+
+    def __init__(self, subject, gradients, *, h, method, tolerance, seed):
+        self.subject, self.h, self.method, self.seed = subject, h, method, seed
+        self.gradients = gradients
+        self.tolerance = {
+            name: tolerance_of(value.dtype, namespace(value), tolerance) for name, value in subject.values.items()
+        }
+
+    @cached_property
+    def reference(self):
+        """The subject's outputs near its own arrays."""
+        return Reference(self.subject)
+
+    @property
+    def measured_wide(self):
+        """Whether float32 was measured in float64."""
+        return "reference" in vars(self) and self.reference.wide
+
+    @cached_property
+    def noise(self):
+        """What round-off may do to an entry of backpropagation, by name."""
+        return backprop_noise(self.subject, self.gradients)
+
+    def judge(self, bar):
+        """Return {name: Judged}; an array whose gradient has another shape has no codes.
+
+        ``bar(what, total)`` is a context that gives a function to be called with the number of entries done.
+        """
+        entries = sum(math.prod(value.shape) for value in self.subject.values.values())
+        with bar("checking gradients", entries) as tick:
+            if not hasattr(self.subject, "changes"):
+                return {name: self._by_loop(name, tick) for name in self.subject.values}
+            first = self.subject.changes({}, self.h, self.method, False, tick)
+        judged = {name: self._at_first(name, change) for name, change in first.items()}
+        doubtful = [name for name, one in judged.items() if _doubts(one)]
+        if doubtful:
+            with bar("with a smaller step", entries) as tick:
+                second = self.subject.changes(self.reference.changed, self.h, self.method, True, tick)
+            for name in doubtful:
+                judged[name] = self._again(judged[name], name, first[name], second[name])
+        return judged
+
+    def _at_first(self, name, change):
+        a, n = self.gradients[name], _on_host(change.gradient)
+        if a.shape != n.shape:
+            return Judged(a, n, None, change.how, change.h)
+        blur = _blur(n, change) if change.how == "difference" else 0.0
+        return Judged(a, n, by_first_look(a, n, self.tolerance[name], blur), change.how, change.h)
+
+    def _again(self, one, name, first, second):
+        """Judge the doubtful entries of an array from changes over a smaller step too."""
+        xp, n, noise = namespace(one.a), _on_host(second.gradient), self.noise[name]
+        doubtful = one.codes == FAIL if one.how == "difference" else one.codes != PASS
+        large, small = _slopes(first), _slopes(second)
+        if one.how == "difference":
+            # the changes are sums of the same terms as backpropagation's, and as noisy
+            codes = by_exact_slopes(one.a, large, small, self.tolerance[name], _blur(n, second) + 3 * noise)
+        else:
+            blur = self.reference.blur(self.reference.base) / second.h
+            codes = by_two_looks(one.a, large, small, self.tolerance[name], noise, blur)
+        one = one._replace(n=xp.where(doubtful, n, one.n), codes=xp.where(doubtful, codes, one.codes))
+        if one.how == "difference":
+            return one
+        gap = xp.abs(small[0, ...] - small[1, ...])
+        return self._closely(one, name, doubtful & (codes == UNDECIDED), gap)
+
+    def _by_loop(self, name, tick):
+        """Judge an array by the plain loop through ``run``."""
+        a, h = self.gradients[name], self.h or self.reference.step(name)
+        slopes = self.reference.all_entries(name, h, tick)
+        xp, n = namespace(a), 0.5 * (slopes[0, ...] + slopes[1, ...])
+        if a.shape != n.shape:
+            return Judged(a, n, None, "loop", h)
+        codes = by_first_look(a, n, self.tolerance[name], 0.0)
+        one = Judged(a, n, codes, "loop", h)
+        return self._closely(one, name, codes != PASS, xp.abs(slopes[0, ...] - slopes[1, ...]))
+
+    def _closely(self, one, name, doubtful, gap):
+        """Look closely at doubtful entries: at a part of them first, then at those that do not fail alike."""
+        xp = namespace(one.a)
+        a, n, codes, gap = (xp.reshape(xp.asarray(array, copy=True), (-1,)) for array in (one.a, one.n, one.codes, gap))
+        left, unseen = [int(i) for i in xp.nonzero(xp.reshape(doubtful, (-1,)))[0]], []
+        off, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
+        clearly = off > 3 * gap + 2 * self.tolerance[name] * size + self.noise[name]
+        first, then = self._part(left, off)
+        for part in (first, then):
+            if part:
+                codes[part], n[part] = self._closer(name, [position(i, one.a.shape) for i in part], a[part], one.h)
+            if part is first and sum(codes[part] == FAIL) >= ALIKE * len(part):
+                unseen = [i for i in then if clearly[i]]
+                codes[unseen] = FAIL
+                then = [i for i in then if not clearly[i]]
+        shape = one.a.shape
+        return one._replace(n=xp.reshape(n, shape), codes=xp.reshape(codes, shape), unseen=len(unseen))
+
+    def _part(self, entries, off):
+        """Return the doubtful entries to begin with, the furthest off and some drawn, and the others."""
+        if len(entries) <= MANY:
+            return entries, []
+        by_size = sorted(entries, key=lambda i: -off[i] if math.isfinite(off[i]) else -math.inf)
+        furthest, others = by_size[: MANY // 2], by_size[MANY // 2 :]
+        drawn = {int(i) for i in random_generator(self.seed, "audit").choice(others, MANY // 2, replace=False)}
+        return [*furthest, *drawn], [i for i in others if i not in drawn]
+
+    def _closer(self, name, indices, a, first):
+        """Return codes and numerical gradients of some entries from the slopes over two steps, or over nine."""
+        xp, steps = namespace(a), scale(first)
+        tolerance, noise = self.tolerance[name], self.noise[name]
+
+        def rows(index, some):
+            return [self.reference.entry(name, index, h) for h in some]
+
+        looks = [rows(index, steps[LARGER : LARGER + 2]) for index in indices]
+        large, small = (xp.asarray([look[k] for look in looks]).T for k in (0, 1))
+        codes, n = by_two_looks(a, large, small[:2, ...], tolerance, noise, small[2, ...]), small[:2, ...].mean(axis=0)
+        for i in xp.nonzero(codes == UNDECIDED)[0]:
+            more = rows(indices[i], steps[:LARGER]) + looks[i] + rows(indices[i], steps[LARGER + 2 :])
+            codes[i], n[i], _ = decide(float(a[i]), more, tolerance, noise)
+        no_digits = xp.maximum(xp.abs(a), xp.abs(n)) <= self._least(name)
+        return xp.where((codes == FAIL) & no_digits, UNDECIDED, codes), n
+
+    def _least(self, name):
+        """Return the size below which backpropagation has no digits: 1 − y² of a saturated y is 0 or round-off."""
+        value, weights = self.subject.values[name], self.subject.weights
+        largest = abs(self.gradients[name]).max() if weights is None else abs(self.reference.weights).max()
+        return 8 * float(namespace(value).finfo(value.dtype).eps) * float(largest)
+
+
+def _doubts(one):
+    """Return whether an array needs a second look: not if round-off of propagated changes explains everything."""
+    if one.codes is None:
+        return False
+    return bool((one.codes == FAIL).any()) or (one.how != "difference" and bool((one.codes != PASS).any()))
+
+
+def _blur(n, change):
+    """Return what round-off may do to changes that are propagated: they are exact to some digits of the largest."""
+    return NOISE * float(namespace(change.gradient).finfo(change.gradient.dtype).eps) * float(abs(n).max(initial=0.0))
+
+
+def _slopes(change):
+    """Return the slopes (2, …) to the right and to the left."""
+    sides = _on_host(change.sides) / change.h
+    return namespace(sides).stack([sides[0, ...], -sides[1, ...]])
+
+
+def _on_host(array):
+    host = to_numpy(array)
+    return host.astype(namespace(host).float64)
