@@ -71,7 +71,7 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
         if audit and faster:
             check.audit, problems = audited(looks.reference, faster, audit, seed)
             check.problems += problems
-        problems, notes = untested_lines(looks, judged, seed)
+        problems, notes = untested_lines(looks, judged)
         check.problems += problems
         check.notes += notes
         if check:

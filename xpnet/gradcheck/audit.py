@@ -23,7 +23,8 @@ def audit(reference, judged, count, seed):
     apart, sums = _together(reference, judged, chosen)
     if not apart <= ENOUGH * sums:
         return _singly(reference, judged, chosen)
-    return f"{len(chosen)} of {len(chosen)} entries agree with the plain loop, together to {apart / sums:.0e}", []
+    share = apart / sums if sums else 0.0
+    return f"{len(chosen)} of {len(chosen)} entries agree with the plain loop, moved together to {share:.0e}", []
 
 
 def _chosen(judged, count, seed):

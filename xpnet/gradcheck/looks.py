@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
-from .measuring import LARGER, Reference, scale
+from .measuring import LARGER, Elsewhere, Reference, scale
 from .noise import backprop_noise
 from .verdicts import (
     FAIL,
@@ -59,7 +59,12 @@ class Looks:
     @cached_property
     def noise(self):
         """What round-off may do to an entry of backpropagation, by name."""
-        return backprop_noise(self.subject, self.gradients)
+        return backprop_noise(self.subject, self.gradients, self.elsewhere.gradients)
+
+    @cached_property
+    def elsewhere(self):
+        """The subject at other values."""
+        return Elsewhere(self.subject, self.seed)
 
     def judge(self, bar):
         """Return {name: Judged}; an array whose gradient has another shape has no codes.
@@ -160,10 +165,13 @@ class Looks:
         return xp.where((codes == FAIL) & no_digits, UNDECIDED, codes), n
 
     def _least(self, name):
-        """Return the size below which backpropagation has no digits: 1 − y² of a saturated y is 0 or round-off."""
-        value, weights = self.subject.values[name], self.subject.weights
-        largest = abs(self.gradients[name]).max() if weights is None else abs(self.reference.weights).max()
-        return 8 * float(namespace(value).finfo(value.dtype).eps) * float(largest)
+        """Return the size below which a layer's backpropagation has no digits, as 1 − y² has none if y is saturated."""
+        value, reference = self.subject.values[name], self.reference
+        if self.subject.weights is None or not value.size:
+            return 0.0
+        eps = float(namespace(value).finfo(value.dtype).eps)
+        outputs = float(abs(reference.weights).max() * abs(reference.base).max())
+        return 64 * eps * outputs / (float(abs(reference.host[name]).max()) or 1.0)
 
 
 def _doubts(one):

@@ -13,35 +13,48 @@ from ..backend import random_generator, to_numpy
 from ..functions import namespace
 
 SAFE = 4.0  # standard deviations of round-off that are hardly ever exceeded
+TERMS = 32  # unit round-offs of the largest gradient: what sums of that size may be wrong by
 LINES, POINTS = 3, 8  # along which, and at how many points each, it is measured
 
 
-def backprop_noise(subject, gradients):
+def backprop_noise(subject, gradients, elsewhere):
     """Return {name: number}: what round-off may do to an entry of backpropagation, the most of each array.
 
-    It is at most the root of the unit round-off of the largest gradient: what is more is a kink that was met.
+    It is at most the root of the unit round-off of the largest gradient: what is more is a kink that was met. And it is
+    at least some unit round-offs of the largest gradients here and ``elsewhere``, at other values: where they cancel
+    here, what cancels is about as large.
     """
     names = [name for name, g in gradients.items() if g.size]
     if not names:
         return dict.fromkeys(gradients, 0.0)
     xp = namespace(gradients[names[0]])
-    eps = max(float(namespace(v).finfo(v.dtype).eps) for v in subject.values.values())
+    eps = {name: float(namespace(value).finfo(value.dtype).eps) for name, value in subject.values.items()}
+    largest = {name: float(abs(gradients[name]).max()) for name in names}
+    most = max(eps.values()) ** 0.5 * max(largest.values())
+    noise, start, scatter = dict.fromkeys(gradients, 0.0), 0, _scatter(subject, names, max(eps.values()))
+    for name in names:
+        stop = start + gradients[name].size
+        measured = 0.0 if scatter is None else min(float(xp.max(scatter[start:stop])), most)
+        other = float(abs(elsewhere[name]).max()) if name in elsewhere else 0.0
+        noise[name], start = max(SAFE * measured, TERMS * eps[name] * max(largest[name], other)), stop
+    return noise
+
+
+def _scatter(subject, names, eps):
+    """Return the standard deviations of the round-off of all gradients in one row, or None where there are none."""
 
     def row(changed):
         found = subject.gradients(changed)
-        return xp.concat([xp.reshape(xp.astype(to_numpy(found[name]), xp.float64), (-1,)) for name in names])
+        flat = [to_numpy(found[name]).reshape(-1) for name in names]
+        xp = namespace(flat[0])
+        return xp.concat([xp.astype(one, xp.float64) for one in flat])
 
     try:
-        found = xp.stack([noise_of([row(changed) for changed in line]) for line in lines(subject.values, eps, 1)])
-    except (KeyError, TypeError, ValueError, AttributeError):  # none at other values: nothing is known of their noise
-        return dict.fromkeys(gradients, 0.0)
-    middle = xp.sort(found, axis=0)[LINES // 2, ...]
-    most = eps**0.5 * max(float(xp.max(xp.abs(gradients[name]))) for name in names)
-    noise, start = dict.fromkeys(gradients, 0.0), 0
-    for name in names:
-        stop = start + gradients[name].size
-        noise[name], start = SAFE * min(float(xp.max(middle[start:stop])), most), stop
-    return noise
+        found = [noise_of([row(changed) for changed in line]) for line in lines(subject.values, eps, 1)]
+        xp = namespace(found[0])
+        return xp.sort(xp.stack(found), axis=0)[LINES // 2, ...]
+    except Exception:  # whatever a foreign backward raises at values that nobody gave
+        return None
 
 
 def lines(values, eps, seed):

@@ -59,7 +59,12 @@ def subject_of(net, x, t, seed):
     else:
         subject = (Network if hasattr(net, "loss_changes") else ForeignNetwork)(net, x, t)
     for name, value in subject.values.items():
-        require_floats(name, value)
+        xp = require_floats(name, value)
+        if xp.finfo(value.dtype).bits < 32:
+            raise TypeError(
+                f"{name} has dtype {value.dtype}: half precision has too few digits for a gradient to be compared; "
+                f"check in float32: xp.astype({name}, xp.float32)"
+            )
     return subject
 
 

@@ -1,8 +1,6 @@
 """What the entries at hand cannot show: gradients that are all zero here, and layers that keep what they saw first."""
 
-import math
-
-from ..backend import random_generator, to_numpy
+from ..backend import to_numpy
 from ..functions import namespace
 from .causes import cause_of_zeros
 from .contracts import gradients_on_host
@@ -10,11 +8,10 @@ from .directions import together
 from .measuring import Reference, as_array
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
 
-MOVED = 0.1  # of the largest entry: how far other values lie
 COARSE = 1e-3  # of a sum: what another batch is compared to
 
 
-def untested_lines(looks, judged, seed):
+def untested_lines(looks, judged):
     """Return (problems, notes) about arrays of which no entry was decided: all zero, on a kink, or undecided."""
     problems, notes, silent = [], [], []
     for name, one in judged.items():
@@ -38,7 +35,7 @@ def untested_lines(looks, judged, seed):
         elif code == UNDECIDED and not _decided(one):
             problems.append(_too_small(looks, name))
     if silent:
-        elsewhere = at_other_values(looks.subject, silent, tolerance=looks.tolerance, seed=seed)
+        elsewhere = at_other_values(looks, silent)
         for name in silent:
             problem, note = _silent_line(looks, judged[name], name, *elsewhere[name])
             problems += problem
@@ -95,30 +92,21 @@ def responds(reference, name):
     return False
 
 
-def at_other_values(subject, names, *, tolerance, seed):
+def at_other_values(looks, names):
     """Return {name: (code, ratio)} of all entries of some arrays together, where every array is moved at random.
 
     The code is None where the gradient is zero there too, or nothing can be computed.
     """
-    rng, moved = random_generator(seed, "audit"), {}
-    for name, value in subject.values.items():
-        host = to_numpy(value)
-        largest = float(abs(host).max(initial=0.0)) or 1.0
-        moved[name] = as_array(host + MOVED * largest * rng.standard_normal(host.shape), value)
-    try:
-        gradients, problems, _ = gradients_on_host(subject, moved)
-        reference = Reference(subject, moved)
-    except Exception:  # whatever a foreign layer raises at values that nobody gave
-        return dict.fromkeys(names, (None, 1.0))
-    found = {}
+    found, reference = dict.fromkeys(names, (None, 1.0)), None
     for name in names:
-        g = gradients.get(name)
-        usable = not problems and g is not None and g.shape == reference.host[name].shape
-        if not usable or not g.any() or not math.isfinite(float(abs(g).sum())):
-            found[name] = None, 1.0
-        else:
+        g = looks.elsewhere.gradients.get(name)
+        if g is None or not bool((abs(g) > looks.noise[name]).any()):
+            continue
+        reference = reference or looks.elsewhere.reference()
+        if reference is not None:
             everything = {name: namespace(g).ones(g.shape)}
-            found[name] = together(reference, gradients, everything, tolerance=tolerance[name], seed=seed)
+            noise, tolerance = looks.noise, looks.tolerance[name]
+            found[name] = together(reference, {name: g}, everything, tolerance=tolerance, noise=noise, seed=looks.seed)
     return found
 
 
