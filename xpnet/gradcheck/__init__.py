@@ -75,7 +75,7 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
         check.problems += problems
         check.notes += notes
         if check:
-            check.problems += other_batch(subject, seed)
+            check.problems += other_batch(looks)
 
 
 def _gradients(check, subject):

@@ -45,20 +45,20 @@ def _chosen(judged, count, seed):
 
 
 def _together(reference, judged, chosen):
-    """Return (difference, sum) of the slopes of all chosen entries, moved together."""
-    xp = namespace(reference.base)
-    steps = {name: reference.step(name) for name in judged}
-    weights = sorted(abs(float(judged[name].n[index])) * steps[name] for name, index in chosen)
-    middle, directions = weights[len(weights) // 2], {}
+    """Return (difference, sum) of the changes of the loss when all chosen entries move together."""
+    steps = {name: reference.step(name) for name, _ in chosen}
+    n = {(name, index): float(judged[name].n[index]) for name, index in chosen}
+    weights = sorted(abs(n[name, index]) * steps[name] for name, index in chosen)
+    middle, ends, promised = weights[len(weights) // 2], ({}, {}), 0.0
     for name, index in chosen:
-        n = float(judged[name].n[index])
-        direction = directions.setdefault(name, xp.zeros(judged[name].n.shape))
-        share = min(1.0, middle / (abs(n) * steps[name])) if n else 1.0
-        direction[index] = math.copysign(steps[name] * share, n)
-    gradients = {name: judged[name].n for name in directions}
-    right, left, _ = reference.along(directions, gradients, 1.0, blur=False)
-    expected = sum(float(xp.sum(gradients[name] * direction)) for name, direction in directions.items())
-    return abs(0.5 * (right + left) - expected), abs(expected)
+        value, slope = reference.host[name][index], n[name, index]
+        size = abs(slope) * steps[name]
+        move = math.copysign(steps[name] * min(1.0, middle / size if size else 1.0), slope)
+        for side, sign in zip(ends, (1, -1), strict=True):
+            side[name, index] = value + value.dtype.type(sign * move)
+        promised += slope * (float(ends[0][name, index]) - float(ends[1][name, index]))
+    up, down = (reference.with_entries(side) for side in ends)
+    return abs(float(reference.weights @ (up - down)) - promised), abs(promised)
 
 
 def _singly(reference, judged, chosen):

@@ -32,17 +32,15 @@ def forward_problems(layers, x, *more, notes=None):
 
     What a reader should know is added to ``notes``.
     """
-    xp, notes = namespace(x), [] if notes is None else notes
+    notes = [] if notes is None else notes
     for layer in layers:
-        given = [xp.asarray(x, copy=True) for _ in range(2)]  # a layer that writes must not reach the caller's x
-        name, answers = type(layer).__name__, []
-        for one in given:
-            answer = layer.forward(one, *more)
-            require_array(layer, "forward", answer, "an array, its output")
-            answers.append(xp.asarray(answer, copy=True))
-        if not all(bool(xp.all((one == x) | xp.isnan(x))) for one in given):
-            return [f"{name}.forward changes its input; a layer must leave x alone"]
-        once, again = answers
+        answers = []
+        for _ in range(2):
+            answer, problems = forward_once(layer, x, *more)
+            if problems:
+                return problems
+            answers.append(answer)
+        name, (once, again) = type(layer).__name__, answers
         apart = distance(once, again)
         if apart > _allowed(once):
             drawn = f"two calls of forward(x) differ by {apart:.2g} of the largest number: is there dropout?"
@@ -50,9 +48,26 @@ def forward_problems(layers, x, *more, notes=None):
         if apart:
             notes.append(f"two calls of {name}.forward differ by round-off, {apart:.0e}; it is taken into account")
         if once.dtype != x.dtype:
-            notes.append(f"{name}.forward returns {_name(once.dtype)} for an input of {_name(x.dtype)}")
+            notes.append(returns_another_dtype(layer, x, once))
         x = once
     return []
+
+
+def forward_once(layer, x, *more):
+    """Return (output, problems) of a layer, whose forward must leave its input alone."""
+    xp = namespace(x)
+    given = xp.asarray(x, copy=True)  # a layer that writes must not reach the caller's x
+    answer = layer.forward(given, *more)
+    require_array(layer, "forward", answer, "an array, its output")
+    answer = xp.asarray(answer, copy=True)
+    if not bool(xp.all((given == x) | xp.isnan(x))):
+        return answer, [f"{type(layer).__name__}.forward changes its input; a layer must leave x alone"]
+    return answer, []
+
+
+def returns_another_dtype(layer, x, out):
+    """Return the line that says so."""
+    return f"{type(layer).__name__}.forward returns {_name(out.dtype)} for an input of {_name(x.dtype)}"
 
 
 def _allowed(outputs):

@@ -98,8 +98,7 @@ class Looks:
         doubtful = one.codes == FAIL if one.how == "difference" else one.codes != PASS
         large, small = _slopes(first), _slopes(second)
         if one.how == "difference":
-            # the changes are sums of the same terms as backpropagation's, and as noisy
-            codes = by_exact_slopes(one.a, large, small, self.tolerance[name], _blur(n, second) + 3 * noise)
+            codes = by_exact_slopes(one.a, large, small, self.tolerance[name], _blur(n, second) + noise)
         else:
             blur = self.reference.blur(self.reference.base) / second.h
             codes = by_two_looks(one.a, large, small, self.tolerance[name], noise, blur)
@@ -123,6 +122,8 @@ class Looks:
     def _closely(self, one, name, doubtful, gap):
         """Look closely at doubtful entries: at a part of them first, then at those that do not fail alike."""
         xp = namespace(one.a)
+        if not bool(xp.any(doubtful)):
+            return one
         a, n, codes, gap = (xp.reshape(xp.asarray(array, copy=True), (-1,)) for array in (one.a, one.n, one.codes, gap))
         left, unseen = [int(i) for i in xp.nonzero(xp.reshape(doubtful, (-1,)))[0]], []
         off, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))

@@ -5,14 +5,16 @@ subtracted before they are weighted and summed. Arrays of float32 are measured a
 with them and gives the same value.
 """
 
+import contextlib
 import math
 import warnings
+from functools import cached_property
 
 from array_api_compat import device
 
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
-from ..gradients import entry_at, positions
+from ..gradients import default_step, entry_at, positions
 from ..state import numbers_of
 from .contracts import gradients_on_host
 from .noise import SAFE, lines, noise_of
@@ -23,44 +25,63 @@ LARGER, SMALLER = 2, 6  # steps tried above and below the first
 
 
 class Reference:
-    """A subject's outputs as a function of its arrays, near its own or near those of ``at``, {name: array}."""
+    """A subject's outputs as a function of its arrays, near its own or near those of ``at``, {name: array}.
 
-    def __init__(self, subject, at=None):
-        self.subject, self.wide = subject, False
-        self.arrays = {**subject.values, **subject.inputs, **(at or {})}
-        self.base, self.eps = _on_host(subject.run(at or {}))
-        self._widen()
-        self.changed = self.arrays if self.wide else dict(at or {})  # what is handed to every run
+    ``wide`` says whether arrays of float32 are taken as float64; None finds out.
+    """
+
+    def __init__(self, subject, at=None, wide=None):
+        self.subject, self.at = subject, at or {}
+        self.arrays = {**subject.values, **subject.inputs, **self.at}
+        self.wide = self._can_be_wide() if wide is None else wide
+        if self.wide:
+            self.arrays = {name: _float64(array) for name, array in self.arrays.items()}
+        self.changed = self.arrays if self.wide else dict(self.at)  # what is handed to every run
         self.host = {name: to_numpy(array) for name, array in self.arrays.items()}
-        self.xp = xp = namespace(self.base)
-        self.weights = xp.ones(1) if subject.weights is None else _on_host(subject.weights)[0]
-        self._sigma, self._work = None, {}
+        self.xp = namespace(next(iter(self.host.values())))
+        self._work = {}
 
-    def _widen(self):
-        """Take float64 instead of float32 if the subject computes with that, and gives the same value."""
+    def _can_be_wide(self):
+        """Return whether the subject computes with float64 instead of float32, and gives the same value."""
         if all(namespace(array).finfo(array.dtype).bits == 64 for array in self.arrays.values()):
-            return
+            return False
+        narrow, eps = _on_host(self.subject.run(self.at))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 arrays = {name: _float64(array) for name, array in self.arrays.items()}
-                base, eps = _on_host(self.subject.run(arrays))
+                base, smaller = _on_host(self.subject.run(arrays))
         except Exception:  # whatever a foreign layer raises: it does not compute in float64
-            return
-        near = 1e-3 * float(abs(self.base).max())
-        if eps < self.eps and base.shape == self.base.shape and (abs(base - self.base) <= near).all():
-            self.arrays, self.base, self.eps, self.wide = arrays, base, eps, True
+            return False
+        near = 1e-3 * float(abs(narrow).max())
+        return smaller < eps and base.shape == narrow.shape and bool((abs(base - narrow) <= near).all())
+
+    @cached_property
+    def _outputs(self):
+        return _on_host(self.subject.run(self.changed))
 
     @property
+    def base(self):
+        """The outputs where nothing is moved."""
+        return self._outputs[0]
+
+    @property
+    def eps(self):
+        """The unit round-off of the outputs."""
+        return self._outputs[1]
+
+    @cached_property
+    def weights(self):
+        """The weights of the outputs in the loss."""
+        return self.xp.ones(1) if self.subject.weights is None else _on_host(self.subject.weights)[0]
+
+    @cached_property
     def sigma(self):
         """The standard deviation of the round-off of every output."""
-        if self._sigma is None:
-            values = {name: self.arrays[name] for name in self.subject.values}
-            along = lines(values, self.eps, 0)
-            rows = [[self.outputs(changed) for changed in line] for line in along]
-            least = self.xp.min(self.xp.stack([noise_of(line) for line in rows]), axis=0)
-            self._sigma = self.xp.maximum(least, 0.5 * self.eps * self.xp.abs(self.base))
-        return self._sigma
+        values = {name: self.arrays[name] for name in self.subject.values}
+        rows = [[self.outputs(changed) for changed in line] for line in lines(values, self.eps, 0)]
+        least = self.xp.min(self.xp.stack([noise_of(line) for line in rows]), axis=0)
+        return self.xp.maximum(least, 0.5 * self.eps * self.xp.abs(self.base))
 
     def blur(self, change):
         """Return what round-off may do to the weighted sum of a ``change`` of the outputs."""
@@ -72,7 +93,7 @@ class Reference:
         """Return the first step for entries of an array: a power of two, relative to the largest of them."""
         largest = float(self.xp.max(self.xp.abs(self.host[name]))) if self.host[name].size else 0.0
         size = math.log2(largest) if largest > 0 and math.isfinite(largest) else 0.0
-        return 2.0 ** (round(math.log2(self.eps) / 4) + round(size))
+        return default_step(self.host[name].dtype, self.xp) * 2.0 ** round(size)
 
     def entry(self, name, index, h, blur=True):
         """Return the slopes (right, left) at one entry and their blur; NaN for a step that is not stored."""
@@ -83,11 +104,7 @@ class Reference:
             if taken == 0 or not math.isfinite(taken):
                 slopes.append(math.nan)
                 continue
-            if name not in self._work:
-                source = numbers_of(self.arrays[name])
-                self._work[name] = namespace(source).asarray(source, copy=True)
-            with entry_at(self._work[name], index, float(end)) as moved:
-                change = self.outputs({name: moved}) - self.base
+            change = self.with_entries({(name, index): end}) - self.base
             slopes.append(float(self.weights @ change) / taken)
             if blur:
                 blurs.append(self.blur(change) / abs(taken))
@@ -101,33 +118,57 @@ class Reference:
             tick(1)
         return self.xp.reshape(self.xp.asarray(found, dtype=self.xp.float64).T, (2, *shape))
 
-    def along(self, directions, gradients, h, blur=True):
+    def with_entries(self, ends):
+        """Return the outputs with some entries, {(name, index): value}, at other values."""
+        with contextlib.ExitStack() as stack:
+            changed = {}
+            for (name, index), end in ends.items():
+                if name not in self._work:
+                    source = numbers_of(self.arrays[name])
+                    self._work[name] = namespace(source).asarray(source, copy=True)
+                array = changed.get(name, self._work[name])
+                changed[name] = stack.enter_context(entry_at(array, index, float(end)))
+            return self.outputs(changed)
+
+    def along(self, directions, gradients, h):
         """Return the slopes (right, left) if several arrays move by h times their direction, and their blur.
 
         ``directions`` and ``gradients`` are {name: array}; what rounding does to the ends is put right by the latter.
         """
-        slopes, blurs = [], [0.0]
+        slopes, blurs = [], []
         for sign in (1, -1):
             changed, missed = {}, 0.0
             for name, direction in directions.items():
-                end = self.xp.astype(self.host[name] + sign * h * direction, self.host[name].dtype)
-                taken = self.xp.astype(end, self.xp.float64) - self.host[name]
-                missed += float(self.xp.sum(gradients[name] * (sign * h * direction - taken)))
+                end = self._end(name, sign * h * direction)
+                missed += float(self.xp.sum(gradients[name] * (sign * h * direction - (end - self.host[name]))))
                 changed[name] = as_array(end, self.arrays[name])
             change = self.outputs(changed) - self.base
             slopes.append((float(self.weights @ change) + missed) / (sign * h))
-            if blur:
-                blurs.append(self.blur(change) / h)
+            blurs.append(self.blur(change) / h)
         return (*slopes, max(blurs))
+
+    def centrally(self, directions, gradients, h):
+        """Return (measured, promised) central slopes of that, for the moves as stored."""
+        up, down, promised = {}, {}, 0.0
+        for name, direction in directions.items():
+            ends = [self._end(name, sign * h * direction) for sign in (1, -1)]
+            promised += float(self.xp.vdot(gradients[name], self.xp.astype(ends[0] - ends[1], self.xp.float64)))
+            up[name], down[name] = (as_array(end, self.arrays[name]) for end in ends)
+        measured = float(self.weights @ (self.outputs(up) - self.outputs(down)))
+        return measured / (2 * h), promised / (2 * h)
+
+    def _end(self, name, move):
+        host = self.host[name]
+        return self.xp.astype(host + move, host.dtype)
 
     def outputs(self, changed):
         """Return the outputs with the arrays of ``changed``, as one row on the host; NaN where they are not defined."""
         try:
             outputs = _on_host(self.subject.run({**self.changed, **changed}))[0]
         except ArithmeticError:  # a step that nobody gave led out of where the function is defined
-            return self.base * math.nan
-        if outputs.shape != self.base.shape:
-            raise ValueError(f"forward returned {outputs.size} numbers, but {self.base.size} before a value was moved")
+            return self.weights * math.nan
+        if outputs.shape != self.weights.shape:
+            raise ValueError(f"forward returned {outputs.size} numbers, but {self.weights.size} the first time")
         return outputs
 
 

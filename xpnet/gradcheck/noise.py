@@ -13,7 +13,7 @@ from ..backend import random_generator, to_numpy
 from ..functions import namespace
 
 SAFE = 4.0  # standard deviations of round-off that are hardly ever exceeded
-TERMS = 32  # unit round-offs of the largest gradient: what sums of that size may be wrong by
+TERMS, CANCELLED = 8, 64  # unit round-offs that a sum may be wrong by, and one that cancels, of its terms
 LINES, POINTS = 3, 8  # along which, and at how many points each, it is measured
 
 
@@ -21,8 +21,8 @@ def backprop_noise(subject, gradients, elsewhere):
     """Return {name: number}: what round-off may do to an entry of backpropagation, the most of each array.
 
     It is at most the root of the unit round-off of the largest gradient: what is more is a kink that was met. And it is
-    at least some unit round-offs of the largest gradients here and ``elsewhere``, at other values: where they cancel
-    here, what cancels is about as large.
+    at least some unit round-offs of the largest entry, or of that ``elsewhere``, at other values, if it is far larger
+    there: then sums cancel here whose terms are about as large.
     """
     names = [name for name, g in gradients.items() if g.size]
     if not names:
@@ -36,7 +36,8 @@ def backprop_noise(subject, gradients, elsewhere):
         stop = start + gradients[name].size
         measured = 0.0 if scatter is None else min(float(xp.max(scatter[start:stop])), most)
         other = float(abs(elsewhere[name]).max()) if name in elsewhere else 0.0
-        noise[name], start = max(SAFE * measured, TERMS * eps[name] * max(largest[name], other)), stop
+        cancelled = CANCELLED * other if other > 100 * largest[name] else 0.0
+        noise[name], start = max(SAFE * measured, eps[name] * max(TERMS * largest[name], cancelled)), stop
     return noise
 
 

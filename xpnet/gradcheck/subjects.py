@@ -41,7 +41,15 @@ from ..backend import random_generator
 from ..functions import namespace, require_floats
 from ..layers import parameter_names
 from ..state import numbers_of
-from .contracts import backward_problems, forward_problems, loss_problems, not_finite, require_array
+from .contracts import (
+    backward_problems,
+    forward_once,
+    forward_problems,
+    loss_problems,
+    not_finite,
+    require_array,
+    returns_another_dtype,
+)
 
 
 def subject_of(net, x, t, seed):
@@ -112,11 +120,13 @@ class ForeignNetwork:
         """Return what makes a check impossible."""
         targets = {"t": self.t} if hasattr(self.t, "dtype") else {}
         found = not_finite({**self.values, **self.inputs, **targets}) or self._forward_problems()
-        found = found or loss_problems(self.run({}), self.run({}), self.notes)
-        return found or self._backward_problems()
+        return found or self._loss_problems() or self._backward_problems()
 
     def _forward_problems(self):
         return []
+
+    def _loss_problems(self):
+        return loss_problems(self.run({}), self.run({}), self.notes)
 
     def _backward_problems(self):
         return backward_problems(lambda: self.gradients({}))
@@ -161,10 +171,24 @@ class Network(ForeignNetwork):
             return self.net.loss_changes(*self._batch(changed), h=h, method=method, second=second, progress=tick)
 
     def _forward_problems(self):
-        return forward_problems(list(self.net.layers.values()), self.inputs["x"], notes=self.notes)
+        """Run every layer once by itself, and once more only if the loss is another one than the network's."""
+        x, layers = self.inputs["x"], list(self.net.layers.values())
+        for layer in layers:
+            given, (x, problems) = x, forward_once(layer, x)
+            if problems:
+                return problems
+            if x.dtype != given.dtype:
+                self.notes.append(returns_another_dtype(layer, given, x))
+        loss = self.net.last_layer.forward(x, self.t)
+        if getattr(loss, "shape", None) == () and bool(loss == self.run({})):
+            return []
+        return forward_problems(layers, self.inputs["x"]) or super()._loss_problems()
+
+    def _loss_problems(self):
+        return []  # told with the layers'
 
     def _backward_problems(self):
-        return []
+        return []  # told by the check itself, from half()
 
     def half(self):
         """Return the gradients of half the loss."""

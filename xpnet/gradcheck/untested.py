@@ -1,9 +1,8 @@
 """What the entries at hand cannot show: gradients that are all zero here, and layers that keep what they saw first."""
 
-from ..backend import to_numpy
 from ..functions import namespace
 from .causes import cause_of_zeros
-from .contracts import gradients_on_host
+from .contracts import gradients_on_host, on_host
 from .directions import together
 from .measuring import Reference, as_array
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
@@ -68,7 +67,8 @@ def _too_small(looks, name):
 
 def _silent_line(looks, one, name, code, ratio):
     """Return (problems, notes) about an array with nothing but zeros, or kinks, given what it is at other values."""
-    what = "0 on both sides" if bool((one.codes != KINK).any()) else "on a kink"
+    zero = "0 on both sides" if not (one.a.any() or one.n.any()) else "0 within round-off"
+    what = zero if bool((one.codes != KINK).any()) else "on a kink"
     here = f"every entry of {name} is {what}: nothing was tested"
     if code == PASS:
         return [], [f"every entry of {name} is {what}; with all values moved at random, they agree"]
@@ -110,37 +110,45 @@ def at_other_values(looks, names):
     return found
 
 
-def other_batch(subject, seed):
+def other_batch(looks):
     """Return what is wrong with backpropagation on another batch, which a layer that kept the first would not notice.
 
     The batch is a mixture of the samples in the other order. Gradients of inputs that no array of ``values`` needs
     are compared there too.
     """
+    subject = looks.subject
     everything = {**subject.inputs, **subject.values}
     name = "x" if "x" in everything else next(iter(everything))
     mixed = {name: _mixed(everything[name])}
     try:
-        gradients = gradients_on_host(subject, mixed)[0]
-        more = subject.with_inputs(mixed) if hasattr(subject, "with_inputs") else {}
-        reference = Reference(subject, mixed)
+        if hasattr(subject, "with_inputs"):
+            gradients = {n: g.astype("float64") for n, g in on_host(subject.with_inputs(mixed)).items()}
+        else:
+            gradients = gradients_on_host(subject, mixed)[0]
+        reference = Reference(subject, mixed, looks.reference.wide)
     except Exception:  # whatever a foreign layer raises for a batch that nobody gave
         return []
-    gradients |= {name: to_numpy(g) for name, g in more.items() if name in subject.inputs and g is not None}
     usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
     everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
-    if not usable or together(reference, gradients, everything, tolerance=COARSE, seed=seed)[0] != FAIL:
+    if not usable or together(reference, gradients, everything, tolerance=COARSE, drawn=0)[0] != FAIL:
         return []
-    return _who(subject, reference, gradients, everything, seed)
+    return _who(looks, reference, gradients, everything)
 
 
-def _who(subject, reference, gradients, everything, seed):
-    """Tell apart a wrong gradient of an input and something kept from an earlier batch."""
-    wrong = {
-        name: ratio
-        for name, mask in everything.items()
-        for code, ratio in [together(reference, gradients, {name: mask}, tolerance=COARSE, seed=seed)]
-        if code == FAIL
-    }
+def _who(looks, reference, gradients, everything):
+    """Tell apart a wrong gradient of an input, something kept from an earlier batch, and wrong numerical gradients."""
+    subject, wrong = looks.subject, {}
+    for name, mask in everything.items():
+        code, ratio = together(reference, gradients, {name: mask}, tolerance=COARSE, drawn=0)
+        if code == FAIL:
+            wrong[name] = ratio
+            if name in looks.gradients:
+                code, ratio = together(looks.reference, looks.gradients, {name: mask}, tolerance=COARSE, drawn=0)
+                if code == FAIL:
+                    return [
+                        f"all entries of {name}, moved together: backpropagation is {ratio:.5g} times what the loss "
+                        "itself says, and so is the numerical gradient; the difference of a layer behind it is wrong"
+                    ]
     inputs = [name for name in wrong if name in subject.inputs]
     problems = [
         f"the gradient of {name} that the first layer returns is wrong, {wrong[name]:.4g} times the right one; no "
