@@ -12,7 +12,7 @@ from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
 from .looks import Looks
-from .overlooked import forgotten, shared_memory
+from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
 from .subjects import subject_of
 from .untested import other_batch, untested_lines
@@ -57,16 +57,20 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
     """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
     check.problems += subject.problems()
     check.notes += getattr(subject, "notes", [])
+    found, pairs = shared_memory(subject.values) if not check.problems else ([], [])
+    check.problems += found
+    check.notes += [f"{one} and {two} share memory: each is checked as if it had its own" for one, two in pairs]
     gradients = _gradients(check, subject) if not check.problems else {}
     if check.problems:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
-        looks = Looks(subject, gradients, h=h, method=method, tolerance=tolerance, seed=seed)
+        looks = Looks(subject, gradients, h=h, method=method, tolerance=tolerance, seed=seed, by_loop=bool(pairs))
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
         _title(check, subject, looks, judged, seed)
         for name, one in judged.items():
             check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
+            check.notes += used_twice(subject, name) if one.how == "loop" and len(subject.layers) > 1 else []
         faster = {name: one for name, one in judged.items() if one.how != "loop" and one.codes is not None}
         if audit and faster:
             check.audit, problems = audited(looks.reference, faster, audit, seed)
@@ -80,11 +84,6 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
 
 def _gradients(check, subject):
     """Return gradients by backpropagation on the host, or add to the problems of the check."""
-    problems, notes = shared_memory(subject.values)
-    check.problems += problems
-    check.notes += notes
-    if problems:
-        return {}
     gradients, problems, notes = gradients_on_host(subject, {})
     check.problems += problems + forgotten(subject)
     check.notes += notes

@@ -13,8 +13,8 @@ def together(reference, gradients, chosen, *, tolerance, noise=None, seed=0, dra
     """Return (code, ratio) of entries moved together, those that ``chosen``, {name: mask}, says.
 
     They move along the sign of their gradients, where each adds to the sum, and along ``drawn`` random ones.
-    ``noise`` {name: number} is what round-off may do to each. ``ratio`` is backpropagation over the numerical slope along
-    the first.
+    ``noise`` {name: number} is what round-off may do to each. ``ratio`` is backpropagation over the numerical slope
+    along the first.
     """
     xp, rng = reference.xp, random_generator(seed, "audit")
     signs = {name: xp.where(gradients[name] < 0, -1.0, 1.0) for name in chosen}

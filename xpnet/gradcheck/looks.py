@@ -10,10 +10,10 @@ from .measuring import LARGER, Elsewhere, Reference, scale
 from .noise import backprop_noise
 from .verdicts import (
     FAIL,
+    KINK,
     NOISE,
     PASS,
     UNDECIDED,
-    by_exact_slopes,
     by_first_look,
     by_two_looks,
     decide,
@@ -21,6 +21,7 @@ from .verdicts import (
     tolerance_of,
 )
 
+FEW = 8  # doubtful entries of an array that are looked at singly without asking whether anything bends
 MANY = 256  # doubtful entries of one array that are looked at closely before the others are
 ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
 
@@ -39,8 +40,9 @@ class Judged(NamedTuple):
 class Looks:
     """A subject, its gradients by backpropagation on the host, and what is measured of it when that is needed."""
 
-    def __init__(self, subject, gradients, *, h, method, tolerance, seed):
+    def __init__(self, subject, gradients, *, h, method, tolerance, seed, by_loop):
         self.subject, self.h, self.method, self.seed = subject, h, method, seed
+        self.by_loop = by_loop or not hasattr(subject, "changes")
         self.gradients = gradients
         self.tolerance = {
             name: tolerance_of(value.dtype, namespace(value), tolerance) for name, value in subject.values.items()
@@ -73,7 +75,7 @@ class Looks:
         """
         entries = sum(math.prod(value.shape) for value in self.subject.values.values())
         with bar("checking gradients", entries) as tick:
-            if not hasattr(self.subject, "changes"):
+            if self.by_loop:
                 return {name: self._by_loop(name, tick) for name in self.subject.values}
             first = self.subject.changes({}, self.h, self.method, False, tick)
         judged = {name: self._at_first(name, change) for name, change in first.items()}
@@ -82,7 +84,7 @@ class Looks:
             with bar("with a smaller step", entries) as tick:
                 second = self.subject.changes(self.reference.changed, self.h, self.method, True, tick)
             for name in doubtful:
-                judged[name] = self._again(judged[name], name, first[name], second[name])
+                judged[name] = self._again(judged[name], name, second[name])
         return judged
 
     def _at_first(self, name, change):
@@ -92,21 +94,34 @@ class Looks:
         blur = _blur(n, change) if change.how == "difference" else 0.0
         return Judged(a, n, by_first_look(a, n, self.tolerance[name], blur), change.how, change.h)
 
-    def _again(self, one, name, first, second):
+    def _again(self, one, name, second):
         """Judge the doubtful entries of an array from changes over a smaller step too."""
         xp, n, noise = namespace(one.a), _on_host(second.gradient), self.noise[name]
         doubtful = one.codes == FAIL if one.how == "difference" else one.codes != PASS
-        large, small = _slopes(first), _slopes(second)
-        if one.how == "difference":
-            codes = by_exact_slopes(one.a, large, small, self.tolerance[name], _blur(n, second) + noise)
-        else:
-            blur = self.reference.blur(self.reference.base) / second.h
-            codes = by_two_looks(one.a, large, small, self.tolerance[name], noise, blur)
+        blur = _blur(n, second) + noise if one.how == "difference" else 0.0
+        codes = by_first_look(one.a, n, self.tolerance[name], blur)
         one = one._replace(n=xp.where(doubtful, n, one.n), codes=xp.where(doubtful, codes, one.codes))
-        if one.how == "difference":
+        doubtful = doubtful & (codes != PASS if one.how != "difference" else codes == FAIL)
+        if one.how == "difference" and not self._bends(name, one, doubtful):
             return one
-        gap = xp.abs(small[0, ...] - small[1, ...])
-        return self._closely(one, name, doubtful & (codes == UNDECIDED), gap)
+        return self._closely(one, name, doubtful, xp.zeros_like(n))
+
+    def _bends(self, name, one, doubtful):
+        """Return whether kinks may explain that some entries are off: not if the loss goes straight on where all move.
+
+        With a kink at each, the slopes to the right and to the left would be apart twice as far as the entries are off.
+        """
+        xp, count = namespace(one.a), int(namespace(one.a).count_nonzero(doubtful))
+        if count < FEW or not bool(xp.all(xp.isfinite(one.a))):
+            return count > 0
+        rng, step = random_generator(self.seed, "audit"), self.reference.step(name) / math.sqrt(count)
+        for _ in range(2):
+            direction = step * xp.where(doubtful, rng.choice([-1.0, -0.5, 0.5, 1.0], one.a.shape), 0.0)
+            right, left, blur = self.reference.along({name: direction}, {name: one.n}, 1.0)
+            off = float(xp.sum(xp.abs((one.a - one.n) * direction)))
+            if abs(right - left) > 0.1 * off + blur:
+                return True
+        return False
 
     def _by_loop(self, name, tick):
         """Judge an array by the plain loop through ``run``."""
@@ -131,7 +146,8 @@ class Looks:
         first, then = self._part(left, off)
         for part in (first, then):
             if part:
-                codes[part], n[part] = self._closer(name, [position(i, one.a.shape) for i in part], a[part], one.h)
+                indices = [position(i, one.a.shape) for i in part]
+                codes[part], n[part] = self._closer(name, indices, a[part], one)
             if part is first and sum(codes[part] == FAIL) >= ALIKE * len(part):
                 unseen = [i for i in then if clearly[i]]
                 codes[unseen] = FAIL
@@ -148,9 +164,12 @@ class Looks:
         drawn = {int(i) for i in random_generator(self.seed, "audit").choice(others, MANY // 2, replace=False)}
         return [*furthest, *drawn], [i for i in others if i not in drawn]
 
-    def _closer(self, name, indices, a, first):
-        """Return codes and numerical gradients of some entries from the slopes over two steps, or over nine."""
-        xp, steps = namespace(a), scale(first)
+    def _closer(self, name, indices, a, one):
+        """Return codes and numerical gradients of some entries from the slopes over two steps, or over nine.
+
+        Two are enough to find a kink that changes which are propagated are off by.
+        """
+        xp, steps = namespace(a), scale(self.h or self.reference.step(name))
         tolerance, noise = self.tolerance[name], self.noise[name]
 
         def rows(index, some):
@@ -160,8 +179,12 @@ class Looks:
         large, small = (xp.asarray([look[k] for look in looks]).T for k in (0, 1))
         codes, n = by_two_looks(a, large, small[:2, ...], tolerance, noise, small[2, ...]), small[:2, ...].mean(axis=0)
         for i in xp.nonzero(codes == UNDECIDED)[0]:
-            more = rows(indices[i], steps[:LARGER]) + looks[i] + rows(indices[i], steps[LARGER + 2 :])
-            codes[i], n[i], _ = decide(float(a[i]), more, tolerance, noise)
+            if one.how == "difference":
+                codes[i] = KINK if decide(float(a[i]), looks[i], tolerance, noise)[0] == KINK else FAIL
+                n[i] = n[i] if codes[i] == KINK else one.n[indices[i]]
+            else:
+                more = rows(indices[i], steps[:LARGER]) + looks[i] + rows(indices[i], steps[LARGER + 2 :])
+                codes[i], n[i], _ = decide(float(a[i]), more, tolerance, noise)
         no_digits = xp.maximum(xp.abs(a), xp.abs(n)) <= self._least(name)
         return xp.where((codes == FAIL) & no_digits, UNDECIDED, codes), n
 
@@ -185,12 +208,6 @@ def _doubts(one):
 def _blur(n, change):
     """Return what round-off may do to changes that are propagated: they are exact to some digits of the largest."""
     return NOISE * float(namespace(change.gradient).finfo(change.gradient.dtype).eps) * float(abs(n).max(initial=0.0))
-
-
-def _slopes(change):
-    """Return the slopes (2, …) to the right and to the left."""
-    sides = _on_host(change.sides) / change.h
-    return namespace(sides).stack([sides[0, ...], -sides[1, ...]])
 
 
 def _on_host(array):

@@ -56,8 +56,8 @@ def _other_input(subject):
 
 
 def shared_memory(values):
-    """Return (problems, notes): arrays whose own entries share memory, and arrays that share it with one another."""
-    problems, notes, names = [], [], list(values)
+    """Return (problems, pairs): lines about arrays whose own entries share memory, and pairs that share theirs."""
+    problems, pairs, names = [], [], list(values)
     for place, name in enumerate(names):
         if is_writeable_array(values[name]) and 0 not in values[name].shape:
             overlaps, shared = _written_through(values, name, names[place + 1 :])
@@ -65,8 +65,8 @@ def shared_memory(values):
                 problems.append(
                     f"entries of {name} share memory with one another, so that none can move alone: give it a copy"
                 )
-            notes += [f"{name} and {other} share memory: each is checked as if it had its own" for other in shared]
-    return problems, notes
+            pairs += [(name, other) for other in shared]
+    return problems, pairs
 
 
 def _written_through(values, name, others):
@@ -86,6 +86,13 @@ def _written_through(values, name, others):
         return False, [other for other in others if bool(xp.any(xp.isnan(values[other])))]
     finally:
         array[...] = kept
+
+
+def used_twice(subject, name):
+    """Return lines about the layers that hold an array of another layer: they may compute with it too."""
+    array = subject.values[name]
+    users = [title for title, layer in subject.layers if any(thing is array for thing in reachable([layer]))]
+    return [f"{name} is used by {' and '.join(users)}: its gradient is the sum of both"] if len(users) > 1 else []
 
 
 def modes(net):

@@ -39,20 +39,6 @@ def by_first_look(a, c, tolerance, blur):
     return xp.where(passed, PASS, xp.where(near, UNDECIDED, FAIL))
 
 
-def by_exact_slopes(a, large, small, tolerance, blur):
-    """Return codes for entries whose slopes (2, …) to the right and left are known to ``blur`` over two steps.
-
-    The steps are tiny and far apart: a gap of a smooth function would shrink with them.
-    """
-    xp = namespace(a)
-    (right, left), c = small, 0.5 * (small[0, ...] + small[1, ...])
-    gap, gaps = xp.abs(right - left), xp.abs(large[0, ...] - large[1, ...])
-    slack = tolerance * xp.maximum(xp.abs(a), xp.abs(c)) + blur
-    bent = (gap > 4 * blur) & (gap > 0.5 * gaps)
-    between = (a >= xp.minimum(right, left) - slack) & (a <= xp.maximum(right, left) + slack)
-    return xp.where(bent, xp.where(between, KINK, FAIL), by_first_look(a, c, tolerance, blur))
-
-
 def by_two_looks(a, large, small, tolerance, noise, blur):
     """Return codes for entries whose slopes (2, …) were measured over two steps; UNDECIDED needs a closer look."""
     xp = namespace(a)
