@@ -34,13 +34,24 @@ COMPUTES = {
         "backend",  # for its random numbers and where new arrays go
     },
     "gradcheck.contracts": {"functions", "backend"},
-    "gradcheck.report": set(),
-    "gradcheck.verdicts": {"functions", "gradcheck.report"},
     "gradcheck.subjects": {"functions", "layers", "state", "backend", "gradcheck.contracts"},
+    "gradcheck.overlooked": {"functions", "layers", "state"},
+    "gradcheck.causes": {"functions"},
+    "gradcheck.noise": {"functions", "backend"},
+    "gradcheck.measuring": {*("functions", "gradients", "state", "backend"), "gradcheck.noise", "gradcheck.contracts"},
+    "gradcheck.verdicts": {"functions"},
+    "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
+    "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
+    "gradcheck.audit": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
+    "gradcheck.untested": {
+        *("functions", "backend", "gradcheck.causes", "gradcheck.contracts"),
+        *("gradcheck.directions", "gradcheck.measuring", "gradcheck.verdicts"),
+    },
+    "gradcheck.report": set(),
+    "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
-        *("functions", "gradients", "differences", "state"),
-        *("gradcheck.subjects", "gradcheck.contracts", "gradcheck.verdicts", "gradcheck.report"),
-        "backend",  # for its random numbers and the way to the host
+        *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
+        *("gradcheck.overlooked", "gradcheck.report", "gradcheck.subjects", "gradcheck.untested"),
     },
 }
 ALLOWED = {
