@@ -61,6 +61,11 @@ ALLOWED = {
     "training": {"backend", "compiling"},
     "saving": {"backend", "functions", "training", "__version__"},
     "backend": set(),
+    "watchdog": set(),
+    "ranks": {"watchdog"},
+    "agreement": {"backend", "functions", "state", "__version__"},
+    "parallel": {"agreement", "backend", "functions", "ranks", "training"},
+    "workers": set(),
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }

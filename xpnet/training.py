@@ -137,7 +137,7 @@ def train(
 
     def sound_step(network, x, t):
         loss, steps = step(network, x, t)
-        _require_shapes(steps, network.params)
+        require_shapes(steps, network.params)
         return loss, steps
 
     if compile:
@@ -209,7 +209,7 @@ def train(
     return records()
 
 
-def _require_shapes(steps, parameters):
+def require_shapes(steps, parameters):
     """Refuse gradients that an update would stretch, or that are missing."""
     for name, value in parameters.items():
         shape = tuple(steps[name].shape) if name in steps else None
