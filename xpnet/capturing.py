@@ -38,7 +38,7 @@ def _fit(a, b):
 
 
 class _Products:
-    """Products of matrices by a cuBLAS handle and a workspace of their own, which live as long as the captured graph."""
+    """Products of matrices by a cuBLAS handle and a workspace of their own, which live as long as the graph."""
 
     def __init__(self, cupy, stream):
         cublas = import_module("cupy_backends.cuda.libs.cublas")
