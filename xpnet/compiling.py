@@ -5,7 +5,6 @@ the network is run and recorded; the network itself, its layers and yours stay a
 """
 
 import copy
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -14,7 +13,7 @@ from importlib import import_module
 from array_api_compat import array_namespace, device, is_array_api_obj
 
 from .backend import to_numpy
-from .capturing import recorded_by_cupy
+from .capturing import recorded_by_cupy, recorded_by_torch
 
 
 class CompileError(RuntimeError):
@@ -79,8 +78,8 @@ def _require_function(run, network):
 
 
 def _traced(function, *arrays):
-    """Return what traces the function anew each time that it is called: a new object, or JAX remembers the first."""
-    return lambda: import_module("jax").eval_shape(partial(function), *arrays)
+    """Return what traces the function: a new object each time, or JAX would remember how the first went."""
+    return lambda: [to_numpy(kept) for kept in import_module("jax").make_jaxpr(partial(function))(*arrays).consts]
 
 
 def _scanned(function, held, x, t, steps, batch):
@@ -136,28 +135,8 @@ def _replayed(record, function, held, x, t, steps, batch):
     return run
 
 
-def _recorded_by_torch(step, practice, arrays):
-    """Return launch(count) of ``step(*arrays)`` as PyTorch's compiler makes it, on a GPU as a CUDA graph."""
-    torch, proxies = import_module("torch"), import_module("torch.fx.experimental.proxy_tensor")
-    where = arrays[1].device
-    with warnings.catch_warnings(action="ignore"):  # the compiler's, about itself
-        step = torch.compile(proxies.make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*practice))
-        if where.type == "cpu":
-            step(*practice)
-            return lambda count: [step(*arrays) for _ in range(count)]
-        with torch.cuda.device(where):
-            stream, captured = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # libraries set themselves up before the capture
-                step(*practice)
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(captured):
-                step(*arrays)
-    return lambda count: [captured.replay() for _ in range(count)]
-
-
 _WAYS = {
     "jax": (_traced, _scanned),
-    "torch": (partial, partial(_replayed, _recorded_by_torch)),
+    "torch": (partial, partial(_replayed, recorded_by_torch)),
     "cupy": (partial, partial(_replayed, recorded_by_cupy)),
 }
