@@ -1,0 +1,307 @@
+"""Layers with weights, layers that mix features, and layers around other layers."""
+
+import numpy as np
+
+from .base import Kind, Layer, kind, space
+
+
+class Dense(Layer):
+    """x @ W + b, without ``difference``."""
+
+    parameters = ("W", "b")
+    bugs = (
+        "db not summed", "db is the mean", "dW divided by N", "dx by the first W", "db of shape (1, M)", "dW times b",
+    )
+    first = None
+
+    def __init__(self, W, b):
+        self.W, self.b = W, b
+
+    def forward(self, x):
+        self.x = x
+        self.first = self.W + 0.0 if self.first is None else self.first
+        return x @ self.W + self.b
+
+    def backward(self, dout):
+        xp = space(dout)
+        self.dW = self.x.T @ dout / (dout.shape[0] if self.bug == "dW divided by N" else 1)
+        if self.bug == "dW times b":
+            self.dW = self.dW * (1 + self.b)
+        self.db = xp.sum(dout, axis=0, keepdims=self.bug == "db of shape (1, M)")
+        if self.bug == "db not summed":
+            self.db = dout[0, :]
+        elif self.bug == "db is the mean":
+            self.db = xp.mean(dout, axis=0)
+        return dout @ (self.first if self.bug == "dx by the first W" else self.W).T
+
+
+class Scale(Layer):
+    parameters = ("gamma",)
+    bugs = ("dgamma sums dout alone", "dgamma is the mean", "dx without gamma", "dgamma over the wrong axis")
+
+    def __init__(self, gamma):
+        self.gamma = gamma
+
+    def forward(self, x):
+        self.x = x
+        return x * self.gamma
+
+    def backward(self, dout):
+        xp = space(dout)
+        part = dout if self.bug == "dgamma sums dout alone" else dout * self.x
+        self.dgamma = xp.sum(part, axis=0)
+        if self.bug == "dgamma is the mean":
+            self.dgamma = xp.mean(part, axis=0)
+        elif self.bug == "dgamma over the wrong axis":
+            self.dgamma = xp.sum(part, axis=1)
+        return dout + 0.0 if self.bug == "dx without gamma" else dout * self.gamma
+
+
+class Bias(Layer):
+    parameters = ("b",)
+    bugs = ("db is the mean", "db of the first sample", "dx is the sum")
+
+    def __init__(self, b):
+        self.b = b
+
+    def forward(self, x):
+        return x + self.b
+
+    def backward(self, dout):
+        xp = space(dout)
+        self.db = xp.sum(dout, axis=0)
+        if self.bug == "db is the mean":
+            self.db = xp.mean(dout, axis=0)
+        elif self.bug == "db of the first sample":
+            self.db = dout[0, :]
+        return dout + (xp.sum(dout, axis=0) if self.bug == "dx is the sum" else 0.0)
+
+
+class Embedding(Layer):
+    """Rows of a table, chosen by weights: x @ E for x of one-hot or soft rows."""
+
+    parameters = ("E",)
+    bugs = ("the last row wins", "dE scaled by counts", "dx by E itself")
+
+    def __init__(self, E):
+        self.E = E
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.E
+
+    def backward(self, dout):
+        xp = space(dout)
+        x = self.x
+        if self.bug == "the last row wins":
+            x = xp.where(xp.reshape(xp.arange(x.shape[0]), (-1, 1)) < x.shape[0] - 1, xp.zeros_like(x), x)
+        self.dE = x.T @ dout
+        if self.bug == "dE scaled by counts":
+            self.dE = self.dE / (1 + xp.sum(xp.abs(x), axis=0)[:, None])
+        return dout @ (self.E if self.bug == "dx by E itself" else self.E.T)
+
+
+class Bilinear(Layer):
+    """out[n, k] = x[n] @ W[k] @ x[n]."""
+
+    parameters = ("W",)
+    bugs = ("W for W + Wᵀ", "dW without its second x", "half")
+
+    def __init__(self, W):
+        self.W = W
+
+    def forward(self, x):
+        xp = space(x)
+        self.x = x
+        self.xW = xp.tensordot(x, self.W, axes=((1,), (1,)))  # N, K, D
+        return xp.sum(self.xW * x[:, None, :], axis=-1)
+
+    def backward(self, dout):
+        xp, x = space(dout), self.x
+        pairs = x[:, :, None] * (1.0 if self.bug == "dW without its second x" else x[:, None, :])
+        pairs = xp.broadcast_to(pairs, (*x.shape, x.shape[1]))
+        self.dW = xp.tensordot(dout, pairs, axes=((0,), (0,)))
+        both = self.W if self.bug == "W for W + Wᵀ" else self.W + xp.permute_dims(self.W, (0, 2, 1))
+        dx = xp.sum(dout[:, :, None] * xp.tensordot(x, both, axes=((1,), (1,))), axis=1)
+        return 0.5 * dx if self.bug == "half" else dx
+
+
+class Tied(Layer):
+    """An autoencoder with one weight: tanh(x @ W) @ Wᵀ."""
+
+    parameters = ("W",)
+    bugs = ("the encoder's share alone", "the decoder's share alone", "no slope of tanh", "shares subtracted")
+
+    def __init__(self, W):
+        self.W = W
+
+    def forward(self, x):
+        self.x, self.y = x, space(x).tanh(x @ self.W)
+        return self.y @ self.W.T
+
+    def backward(self, dout):
+        d = dout @ self.W
+        if self.bug != "no slope of tanh":
+            d = d * (1 - self.y * self.y)
+        encoder, decoder = self.x.T @ d, dout.T @ self.y
+        self.dW = {
+            "the encoder's share alone": encoder, "the decoder's share alone": decoder,
+            "shares subtracted": encoder - decoder,
+        }.get(self.bug, encoder + decoder)
+        return d @ self.W.T
+
+
+class Maxout(Layer):
+    """The larger of two affine maps."""
+
+    parameters = ("W", "V")
+    bugs = ("both get dout", "the smaller one gets it", "dx of W alone")
+
+    def __init__(self, W, V):
+        self.W, self.V = W, V
+
+    def forward(self, x):
+        self.x, self.w, self.v = x, x @ self.W, x @ self.V
+        return space(x).maximum(self.w, self.v)
+
+    def backward(self, dout):
+        xp = space(dout)
+        zero, first = xp.zeros_like(dout), self.w > self.v
+        if self.bug == "the smaller one gets it":
+            first = ~first
+        dw, dv = xp.where(first, dout, zero), xp.where(first, zero, dout)
+        if self.bug == "both get dout":
+            dw = dv = dout
+        self.dW, self.dV = self.x.T @ dw, self.x.T @ dv
+        return dw @ self.W.T + (0.0 if self.bug == "dx of W alone" else dv @ self.V.T)
+
+
+class Residual(Layer):
+    """x + tanh(x @ W)."""
+
+    parameters = ("W",)
+    bugs = ("forgets the way around", "forgets the way through", "no slope of tanh")
+
+    def __init__(self, W):
+        self.W = W
+
+    def forward(self, x):
+        self.x, self.y = x, space(x).tanh(x @ self.W)
+        return x + self.y
+
+    def backward(self, dout):
+        d = dout if self.bug == "no slope of tanh" else dout * (1 - self.y * self.y)
+        self.dW = self.x.T @ d
+        around = 0.0 if self.bug == "forgets the way around" else dout
+        return around + (0.0 if self.bug == "forgets the way through" else d @ self.W.T)
+
+
+class Dropout(Layer):
+    """Draws a mask when the shape is new, and keeps it."""
+
+    bugs = ("no scale", "the scale squared", "the other side of the mask", "passes everything")
+    state = ("mask",)
+    mask = None
+
+    def __init__(self, seed, keep=0.6):
+        self.rng, self.keep = np.random.default_rng(seed), keep
+
+    def forward(self, x):
+        xp = space(x)
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = xp.astype(xp.asarray(self.rng.random(tuple(x.shape)) < self.keep), x.dtype)
+        return x * self.mask / self.keep
+
+    def backward(self, dout):
+        right = self.mask / self.keep
+        return dout * {
+            "no scale": self.mask, "the scale squared": right / self.keep, "passes everything": 1 / self.keep,
+            "the other side of the mask": (1 - self.mask) / self.keep,
+        }.get(self.bug, right)
+
+
+class Reshape(Layer):
+    """(N, …) to (N, *shape)."""
+
+    bugs = ("columns first", "samples reversed", "halved")
+
+    def __init__(self, *shape):
+        self.to = shape
+
+    def forward(self, x):
+        self.shape = tuple(x.shape)
+        return space(x).reshape(x, (x.shape[0], *self.to))
+
+    def backward(self, dout):
+        xp = space(dout)
+        if self.bug == "columns first":
+            dout = xp.permute_dims(dout, (0, *range(dout.ndim - 1, 0, -1)))
+        dx = xp.reshape(dout, self.shape)
+        return {"samples reversed": xp.flip(dx, axis=0), "halved": dx / 2}.get(self.bug, dx)
+
+
+class Flatten(Reshape):
+    """(N, …) to (N, D)."""
+
+    bugs = ("samples reversed", "halved", "features reversed")
+
+    def __init__(self):
+        super().__init__(-1)
+
+    def backward(self, dout):
+        return super().backward(space(dout).flip(dout, axis=1) if self.bug == "features reversed" else dout)
+
+
+def dense(draw):
+    return Dense(draw.normal(5, 4), draw.normal(4))
+
+
+def scale(draw):
+    return Scale(draw.uniform(0.5, 1.5, 5))
+
+
+def bias(draw):
+    return Bias(draw.normal(5))
+
+
+def embedding(draw):
+    return Embedding(draw.normal(5, 5))
+
+
+def bilinear(draw):
+    return Bilinear(draw.normal(3, 5, 5))
+
+
+def tied(draw):
+    return Tied(draw.normal(5, 3, scale=0.5))
+
+
+def maxout(draw):
+    return Maxout(draw.normal(5, 4), draw.normal(5, 4))
+
+
+def residual(draw):
+    return Residual(draw.normal(5, 5, scale=0.5))
+
+
+def dropout(draw):
+    return Dropout(int(draw.rng.integers(1000)))
+
+
+def reshape(draw):
+    return Reshape(3, 4)
+
+
+KINDS = [
+    Kind(dense, scales="all"),
+    Kind(scale, scales="all"),
+    Kind(bias),
+    Kind(embedding, scales="all"),
+    Kind(bilinear, scales="all"),
+    Kind(tied, scales="small"),
+    Kind(maxout, scales="all"),
+    Kind(residual, scales="small"),
+    Kind(dropout, scales="all"),
+    Kind(reshape, shape=(6, 12), scales="all"),
+    kind(Flatten, shape=(6, 3, 2), scales="all"),
+]
