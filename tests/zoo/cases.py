@@ -6,18 +6,18 @@ from functools import cache
 
 import numpy as np
 
-from . import activations, convolution, dense, losses, normalization, powers, recurrent
+from . import activations, convolution, dense, losses, normalization, powers, recurrent, weightless
 from .base import Draw, Kind, space
-from .networks import HARD, around, throwaway
+from .networks import HARD, around, output_shape
 from .plants import ALTER, HISTORY, plant
 
 KINDS = [
     kind
-    for module in (activations, powers, dense, normalization, convolution, recurrent, losses)
+    for module in (activations, powers, dense, weightless, normalization, convolution, recurrent, losses)
     for kind in module.KINDS
 ]
 FACTORS = {"all": (1e-6, 1e-4, 1e-2, 1e2, 1e4, 1e6), "small": (1e-6, 1e-4, 1e-2)}
-TELLS = {"float64": 1e-4, "float32": 2e-3}  # the smallest effect with which a wrong version counts as wrong
+TELLS = {"float64": 1e-4, "float32": 2e-3}  # effects below are too near to what rounding does to a right version
 SETS = ("layers", "in networks", "scaled", "at kinks", *HARD)
 
 
@@ -32,16 +32,18 @@ class Case:
     seed: int = 0
 
     @property
+    def kind_name(self):
+        return self.kind.name if isinstance(self.kind, Kind) else self.kind.__name__
+
+    @property
     def name(self):
-        kind = self.kind.name if isinstance(self.kind, Kind) else self.kind.__name__
         scale = f" x {self.factor:g}" if self.factor != 1 else ""
-        return f"{self.set}/{kind}{scale}/{self.wrong or 'right'}/seed {self.seed}"
+        return f"{self.set}/{self.kind_name}{scale}/{self.wrong or 'right'}/seed {self.seed}"
 
     def build(self, xp=np, dtype="float64"):
         """Return (net, x, t), made anew: the same numbers in every library, rounded to ``dtype``."""
         kind = self.kind if isinstance(self.kind, Kind) else None
-        key = kind.name if kind else self.kind.__name__
-        rng = np.random.default_rng([self.seed, zlib.crc32(key.encode())])
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.kind_name.encode())])
 
         def put(array, dtype=dtype):
             array = np.asarray(array)
@@ -51,12 +53,12 @@ class Case:
         if kind is None:
             net, layer, x, t = self.kind(draw)
         elif self.set == "in networks":
-            shape = () if kind.t else throwaway(kind, rng)
+            shape = () if kind.t else output_shape(kind, rng)
             layer = kind.make(draw)
             net, x, t = around(layer, kind, shape, draw)
         else:
             layer = net = kind.make(draw)
-            x = self.factor * np.asarray(kind.x(Draw(rng)))
+            x = self.factor * kind.x(Draw(rng))
             x = put(kind.at_kink(x) if self.set == "at kinks" else x)
             t = kind.t(draw) if kind.t else None
             if t is not None and self.factor != 1 and kind.name == "CosineLoss":
@@ -118,21 +120,25 @@ def cases(seed=0, sets=SETS, planted=4, wrong_scaled=2):
 
 def gradients(net, x, t=None):
     """Return the gradients of a net or layer by its own backward, as it has them after a call with other values."""
-    names, put = handles(net)
-    kept = {name: put(name) for name in names}
-    for name, value in kept.items():
-        put(name, 1.1 * value)
+    kept = parameters_of(net)
+    set_parameters(net, {name: 1.1 * value for name, value in kept.items()})
     _backpropagate(net, 1.1 * x, t)
-    for name, value in kept.items():
-        put(name, value)
+    set_parameters(net, kept)
     return _backpropagate(net, x, t)
 
 
-def handles(net):
-    """Return the names of the parameters and a function that gets one, or sets it if there is a value."""
-    if hasattr(net, "params"):
-        return list(net.params), lambda name, *value: (net.params.__setitem__ if value else net.params.get)(name, *value)
-    return net.parameters, lambda name, *value: (setattr if value else getattr)(net, name, *value)
+def parameters_of(net):
+    """Return {name: array} of a network or a layer."""
+    return dict(net.params) if hasattr(net, "params") else {name: getattr(net, name) for name in net.parameters}
+
+
+def set_parameters(net, values):
+    """Make ``net`` compute with ``values``, a dict of arrays."""
+    for name, value in values.items():
+        if hasattr(net, "params"):
+            net.params[name] = value
+        else:
+            setattr(net, name, value)
 
 
 def _backpropagate(net, x, t):
@@ -151,26 +157,35 @@ def dout_of(out):
 
 
 def distance(found, right):
-    """Return the largest |a − n| of a parameter beside its largest |n|; infinite for another shape."""
-    worst = 0.0
+    """Return the largest |a − n| of a parameter beside its largest |n|; infinite for another shape.
+
+    A right gradient that is zero but for rounding, as of a bias before a normalization, is compared with the others.
+    """
+    found, right = ({name: np.asarray(g) for name, g in gradients.items()} for gradients in (found, right))
+    sizes = {name: np.abs(n).max(initial=0.0) for name, n in right.items()}
+    worst, largest = 0.0, max(sizes.values())
     for name, n in right.items():
-        a, n = np.asarray(found[name]), np.asarray(n)
-        if a.shape != n.shape:
+        if found[name].shape != n.shape:
             return np.inf
-        largest = np.abs(n).max(initial=0.0)
-        off = np.abs(a - n).max(initial=0.0)
-        worst = max(worst, off / largest if largest else np.inf if off else 0.0)
+        off = np.abs(found[name] - n).max(initial=0.0)
+        worst = max(worst, off / (sizes[name] if sizes[name] > 1e-12 * largest else largest))
     return float(worst)
 
 
-def effect(case):
-    """Return how wrong the gradients of a wrong version are, beside those of the right one; NumPy, float64.
-
-    Parameters whose right gradient is zero but for rounding, as that of a bias before a normalization, are left out.
-    """
+@cache
+def right_gradients(case, dtype="float64"):
+    """Return the gradients of the right version of ``case``."""
     with np.errstate(all="ignore"):
-        right = gradients(*replace(case, wrong="").build())
-        wrong = gradients(*case.build())
-    largest = max(np.abs(np.asarray(g)).max(initial=0.0) for g in right.values())
-    right = {name: g for name, g in right.items() if np.abs(np.asarray(g)).max(initial=0.0) > 1e-12 * largest}
-    return distance(wrong, right)
+        return gradients(*replace(case, wrong="").build(dtype=dtype))
+
+
+def effect(case):
+    """Return how wrong the gradients of a wrong version are beside those of the right one, found in float64."""
+    with np.errstate(all="ignore"):
+        return distance(gradients(*case.build()), right_gradients(replace(case, wrong="")))
+
+
+def tells(case, dtype):
+    """Return from which effect a wrong version counts in ``dtype``: well above what rounding does to the right one."""
+    right = replace(case, wrong="")
+    return max(TELLS[dtype], 10 * distance(right_gradients(right, dtype), right_gradients(right)))

@@ -183,7 +183,7 @@ class GlobalPool(Layer):
         return space(x).mean(x, axis=(2, 3))
 
     def backward(self, dout):
-        n, c, h, w = self.shape
+        n, _, h, w = self.shape
         size = {"no 1/HW": 1, "1/H": h, "N for HW": n}.get(self.bug, h * w)
         return space(dout).broadcast_to((dout / size)[:, :, None, None], self.shape) + 0.0
 

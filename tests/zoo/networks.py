@@ -1,11 +1,15 @@
-"""Networks of the zoo: a layer between Affine ones, vanishing gradients, normalization, tied weights, foreign classes."""
+"""Networks: around one layer, with vanishing gradients, normalization or a weight used twice, and foreign ones."""
+
+import copy
+import math
 
 from xpnet import Affine, IdentityWithLoss, Network, SoftmaxWithLoss
 
 from .activations import Relu, Sigmoid, Tanh
 from .base import Draw, space
-from .dense import Dense, Flatten, Reshape
+from .dense import Dense
 from .normalization import BatchNorm, LayerNorm
+from .weightless import Flatten, Reshape
 
 
 def affine(draw, inputs, outputs, std=1.0, positive=False):
@@ -18,20 +22,21 @@ def affine(draw, inputs, outputs, std=1.0, positive=False):
 def around(layer, kind, out_shape, draw):
     """Return (network, x, t) with ``layer`` between Affine layers, or as the output layer behind them."""
     n, *shape = kind.shape
-    features = 1
-    for length in shape:
-        features *= length
+    features = math.prod(shape)
     x = draw.uniform(0.5, 1.5, n, 4) if kind.positive else draw.normal(n, 4)
     if kind.t:
         t = kind.t(draw)
         return Network([affine(draw, 4, 4), Tanh(), affine(draw, 4, features)], layer), x, t
     layers = [affine(draw, 4, features, positive=kind.positive)]
     layers += [Reshape(*shape)] if len(shape) > 1 else []
-    outputs = 1
-    for length in out_shape[1:]:
-        outputs *= length
-    layers += [layer, *([Flatten()] if len(out_shape) > 2 else []), affine(draw, outputs, 3)]
+    layers += [layer, *([Flatten()] if len(out_shape) > 2 else []), affine(draw, math.prod(out_shape[1:]), 3)]
     return Network(layers, SoftmaxWithLoss()), x, draw.labels(n, 3)
+
+
+def output_shape(kind, rng):
+    """Return the shape of the output of a ``kind``'s layer, of one that is not used further."""
+    draw = Draw(copy.deepcopy(rng))
+    return tuple(kind.make(draw).forward(kind.x(draw)).shape)
 
 
 # ── Networks that are hard on a checker. Each takes a Draw and returns (network, the layer to plant in, x, t) ────────
@@ -83,7 +88,8 @@ def sure(draw):
 def small_outputs(draw):
     """A squared error of values about 1e-5."""
     first = Dense(draw.normal(4, 5, scale=1e-5), draw.normal(5, scale=1e-5))
-    return Network([first, Tanh(), affine(draw, 5, 2)], IdentityWithLoss()), first, draw.normal(6, 4), draw.full(0, 6, 2)
+    net = Network([first, Tanh(), affine(draw, 5, 2)], IdentityWithLoss())
+    return net, first, draw.normal(6, 4), draw.full(0, 6, 2)
 
 
 def normalized(norm, activation, n, width):
@@ -205,14 +211,6 @@ HARD = {
         *(normalized(LayerNorm, a, n, w) for a in (Relu, Tanh) for n, w in ((5, 4), (8, 6))),
     ],
     "networks": [
-        all_relu, autoencoder, foreign("entropy"), foreign("squares"), foreign("entropy", True), foreign("squares", True),
+        all_relu, autoencoder, *(foreign(loss, norm) for loss in ("entropy", "squares") for norm in (False, True)),
     ],
 }
-
-
-def throwaway(kind, rng):
-    """Return the shape of the output of a ``kind``'s layer; it is not used further."""
-    import copy
-
-    draw = Draw(copy.deepcopy(rng))
-    return tuple(kind.make(draw).forward(kind.x(draw)).shape)

@@ -49,7 +49,10 @@ class Recurrent(Layer):
 
 
 class Rnn(Recurrent):
-    bugs = ("no time", "one step of time", "no slope of tanh", "dWh of the first step", "Wh for its transpose", "1 - h for 1 - h²")
+    bugs = (
+        "no time", "one step of time", "no slope of tanh", "dWh of the first step", "Wh for its transpose",
+        "1 - h for 1 - h²",
+    )
 
     def step(self, x, h, _):
         new = space(x).tanh(x @ self.Wx + h @ self.Wh + self.b)
