@@ -50,9 +50,10 @@ def results(options):
                         passed, told, reason = contender.check(case, dtype)
                 except Exception as error:
                     passed, told, reason = False, True, f"{type(error).__name__}: {error}"
+                reason = " ".join(str(reason).split())[:300]
                 yield {
                     "contender": name, "dtype": dtype, "set": case.set, "case": case.name, "wrong": bool(case.wrong),
-                    "effect": effects[case], "passed": bool(passed), "told": told, "reason": str(reason)[:500],
+                    "effect": effects[case], "passed": bool(passed), "told": told, "reason": reason,
                     "ms": 1000 * (perf_counter() - start),
                 }  # fmt: skip
 

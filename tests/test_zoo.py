@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zoo
 from zoo.cases import distance, dout_of, gradients, parameters_of, right_gradients, set_parameters
+from zoo.contenders import CONTENDERS
 
 from xpnet import check_gradients, get_backend, why_unusable
 
@@ -144,6 +145,34 @@ def test_scaled_inputs_fail_no_right_entry_and_pass_nothing_wrong(name, dtype):
     assert missed(wrong, "numpy", dtype) == {}
 
 
+def kept(net):
+    """Return what the layers of ``net`` hold: state and parameters whole, the shapes of everything else."""
+    layers = list(net.layers.values()) if hasattr(net, "layers") else [net]
+    found = {}
+    for i, layer in enumerate(layers):
+        for name, value in vars(layer).items():
+            if isinstance(value, np.random.Generator):
+                value = str(value.bit_generator.state)
+            elif name not in (*getattr(layer, "state", ()), *getattr(layer, "parameters", ())):
+                value = getattr(value, "shape", type(value))
+            found[i, name] = np.array(value, copy=True)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_check_changes_nothing(name):
+    """Running statistics, masks, counters and random generators to the bit, what backward needs in its shape."""
+    for case in (case for case in SOME if case.kind_name == name and case.set != "scaled" and not case.wrong):
+        net, x, t = case.build()
+        with overflowing():
+            gradients(net, x, t)
+            before = kept(net)
+            check_gradients(net, x, t, progress=False)
+        after = kept(net)
+        changed = [key for key in before if not np.array_equal(before[key], after[key])]
+        assert (case.name, changed, after.keys() - before.keys()) == (case.name, [], set())
+
+
 # ── The program ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROGRAM = Path(__file__).with_name("measure_checkers.py")
@@ -167,6 +196,18 @@ def test_program_prints_the_table_and_keeps_every_result(tmp_path):
     printed = run("--read", *files).stdout
     right = sum(not row["wrong"] for row in rows)
     assert f"| xpnet | float64 | layers | {right} | 0 | {len(rows) - right} |" in printed
+
+
+@pytest.mark.parametrize("name", [name for name, contender in CONTENDERS.items() if not contender.absent()])
+def test_every_contender_knows_a_dense_layer_from_one_that_forgets_to_sum_its_bias(name, tmp_path):
+    """In the dtype that suits it; float32 is refused by most."""
+    dtype = CONTENDERS[name].dtypes[0]
+    for wrong in ("right", "db not summed"):
+        options = ("--sets", "layers", "--match", f"/dense/{wrong}", "--dtypes", dtype, "--json", tmp_path / "all.json")
+        done = run("--only", name, *options)
+        assert done.returncode == 0, done.stderr
+        (row,) = json.loads((tmp_path / "all.json").read_text())["results"]
+        assert row["passed"] == (wrong == "right"), row
 
 
 def test_program_names_what_it_does_not_know():
