@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import sys
-import warnings
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +25,7 @@ from time import perf_counter
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import zoo  # noqa: E402
-from zoo.contenders import CONTENDERS  # noqa: E402
+from zoo.contenders import CONTENDERS, verdict  # noqa: E402
 
 DTYPES = ("float64", "float32")
 
@@ -44,16 +43,10 @@ def results(options):
                 if case.wrong and not effects[case] >= zoo.tells(case, dtype):
                     continue
                 start = perf_counter()
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        passed, told, reason = contender.check(case, dtype)
-                except Exception as error:
-                    passed, told, reason = False, True, f"{type(error).__name__}: {error}"
-                reason = " ".join(str(reason).split())[:300]
+                passed, told, reason = verdict(contender, case, dtype)
                 yield {
                     "contender": name, "dtype": dtype, "set": case.set, "case": case.name, "wrong": bool(case.wrong),
-                    "effect": effects[case], "passed": bool(passed), "told": told, "reason": reason,
+                    "effect": effects[case], "passed": passed, "told": told, "reason": reason,
                     "ms": 1000 * (perf_counter() - start),
                 }  # fmt: skip
 
