@@ -39,7 +39,7 @@ def results(options):
     for name in options.only:
         contender = CONTENDERS[name]
         for dtype in (d for d in options.dtypes if d in contender.dtypes):
-            for case in chosen:
+            for case in (c for c in chosen if dtype in c.dtypes):
                 if case.wrong and not effects[case] >= zoo.tells(case, dtype):
                     continue
                 start = perf_counter()

@@ -30,7 +30,7 @@ LIBRARIES = [
 
 def of(name, cases, dtype):
     """Return the right cases of a kind, and the wrong ones that can be told in ``dtype``."""
-    mine = [case for case in cases if case.kind_name == name]
+    mine = [case for case in cases if case.kind_name == name and dtype in case.dtypes]
     wrong = [case for case in mine if case.wrong and zoo.effect(case) >= zoo.tells(case, dtype)]
     return [case for case in mine if not case.wrong], wrong
 
@@ -92,8 +92,8 @@ def autograd(case):
 @pytest.mark.skipif(bool(why_unusable("torch")), reason=str(why_unusable("torch")))
 @pytest.mark.parametrize("name", NAMES)
 def test_right_and_wrong_is_what_autograd_says(name):
-    """At kinks backward and autograd may take different one-sided slopes, so those cases are left out."""
-    mine = [case for case in CASES if case.kind_name == name and case.set != "at kinks"]
+    """At kinks backward and autograd may take different one-sided slopes; float32 alone is not so exact."""
+    mine = [case for case in CASES if case.kind_name == name and case.set not in ("at kinks", "float32 alone")]
     for case in mine:
         expected = autograd(case)
         if not case.wrong:

@@ -169,6 +169,23 @@ class Softplus(Layer):
         return dout * (exp(x) if self.bug == "exp(x)" else 1 / (1 + exp(-x)))
 
 
+class Glu(Layer):
+    """The first half of the features times the sigmoid of the second."""
+
+    bugs = ("halves swapped", "no slope of the gate", "no gate for the first half")
+
+    def forward(self, x):
+        half = x.shape[1] // 2
+        self.a, self.s = x[:, :half], 1 / (1 + space(x).exp(-x[:, half:]))
+        return self.a * self.s
+
+    def backward(self, dout):
+        s = self.s
+        da = dout if self.bug == "no gate for the first half" else dout * s
+        ds = dout * self.a * (1 if self.bug == "no slope of the gate" else s * (1 - s))
+        return space(dout).concat([ds, da] if self.bug == "halves swapped" else [da, ds], axis=1)
+
+
 class HardTanh(Layer):
     bugs = ("passes everything", "mask of the outside", "only one limit")
 
@@ -204,5 +221,6 @@ KINDS = [
     kind(Silu, scales="small"),
     Kind(swish, scales="small"),
     kind(Softplus, scales="small"),
+    kind(Glu, shape=(6, 6), scales="small"),
     kind(HardTanh, at_kink=some_at(1.0, -1.0)),
 ]

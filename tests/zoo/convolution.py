@@ -173,6 +173,24 @@ class AvgPool(Pool):
         return xp.reshape(dx, self.shape)
 
 
+class Upsample(Pool):
+    """Each pixel four times."""
+
+    bugs = ("the mean for the sum", "the corner alone", "rows alone")
+
+    def forward(self, x):
+        xp = space(x)
+        return xp.repeat(xp.repeat(x, 2, axis=2), 2, axis=3)
+
+    def backward(self, dout):
+        windows, xp = self.windows(dout), space(dout)
+        if self.bug == "the corner alone":
+            return windows[:, :, :, 0, :, 0] + 0.0
+        if self.bug == "rows alone":
+            return xp.sum(windows[:, :, :, 0, :, :], axis=-1)
+        return (xp.mean if self.bug == "the mean for the sum" else xp.sum)(windows, axis=(3, 5))
+
+
 class GlobalPool(Layer):
     """The mean of each channel."""
 
@@ -186,6 +204,11 @@ class GlobalPool(Layer):
         n, _, h, w = self.shape
         size = {"no 1/HW": 1, "1/H": h, "N for HW": n}.get(self.bug, h * w)
         return space(dout).broadcast_to((dout / size)[:, :, None, None], self.shape) + 0.0
+
+
+def ties(x):
+    """Return x with many equal largest values in a window, as images with a plain ground have."""
+    return x.clip(0.3)
 
 
 def conv2d(draw):
@@ -209,7 +232,8 @@ KINDS = [
     Kind(conv2d_stride, shape=(3, 2, 4, 4), scales="all"),
     Kind(conv1d, shape=(3, 2, 6), scales="all"),
     Kind(depthwise, shape=(3, 3, 6), scales="all"),
-    kind(MaxPool, shape=(2, 2, 4, 4), scales="all"),
+    kind(MaxPool, shape=(2, 2, 4, 4), scales="all", at_kink=ties),
     kind(AvgPool, shape=(2, 2, 4, 4), scales="all"),
+    kind(Upsample, shape=(2, 2, 2, 3), scales="all"),
     kind(GlobalPool, shape=(4, 3, 3, 2), scales="all"),
 ]

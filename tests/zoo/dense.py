@@ -1,5 +1,7 @@
 """Layers with weights that work feature by feature or mix features."""
 
+import numpy as np
+
 from .base import Kind, Layer, space
 
 
@@ -73,6 +75,28 @@ class Bias(Layer):
         elif self.bug == "db of the first sample":
             self.db = dout[0, :]
         return dout + (xp.sum(dout, axis=0) if self.bug == "dx is the sum" else 0.0)
+
+
+class Temperature(Layer):
+    """All of x over one number."""
+
+    parameters = ("T",)
+    bugs = ("dT without its square", "sign of dT", "dx times T", "dT of the first sample")
+
+    def __init__(self, T):
+        self.T = T
+
+    def forward(self, x):
+        self.x = x
+        return x / self.T
+
+    def backward(self, dout):
+        xp = space(dout)
+        part = -dout * self.x / (self.T if self.bug == "dT without its square" else self.T**2)
+        self.dT = xp.sum(part[0, :] if self.bug == "dT of the first sample" else part)
+        if self.bug == "sign of dT":
+            self.dT = -self.dT
+        return dout * self.T if self.bug == "dx times T" else dout / self.T
 
 
 class Embedding(Layer):
@@ -194,6 +218,30 @@ class Residual(Layer):
         return around + (0.0 if self.bug == "forgets the way through" else d @ self.W.T)
 
 
+class Highway(Layer):
+    """t·tanh(x @ W) + (1 − t)·x with a gate t = sigmoid(x @ G)."""
+
+    parameters = ("W", "G")
+    bugs = ("the gate carries x alone", "no slope of the gate", "1 - t forgotten", "W for G in dx")
+
+    def __init__(self, W, G):
+        self.W, self.G = W, G
+
+    def forward(self, x):
+        xp = space(x)
+        self.x, self.h, self.g = x, xp.tanh(x @ self.W), 1 / (1 + xp.exp(-(x @ self.G)))
+        return self.g * self.h + (1 - self.g) * x
+
+    def backward(self, dout):
+        x, h, g, bug = self.x, self.h, self.g, self.bug
+        dh = dout * g * (1 - h * h)
+        dg = dout * (-x if bug == "the gate carries x alone" else h - x)
+        dg = dg if bug == "no slope of the gate" else dg * g * (1 - g)
+        self.dW, self.dG = x.T @ dh, x.T @ dg
+        around = dout if bug == "1 - t forgotten" else dout * (1 - g)
+        return around + dh @ self.W.T + dg @ (self.W if bug == "W for G in dx" else self.G).T
+
+
 def dense(draw):
     return Dense(draw.normal(5, 4), draw.normal(4))
 
@@ -204,6 +252,10 @@ def scale(draw):
 
 def bias(draw):
     return Bias(draw.normal(5))
+
+
+def temperature(draw):
+    return Temperature(draw.put(np.asarray(1.7)))
 
 
 def embedding(draw):
@@ -226,13 +278,19 @@ def residual(draw):
     return Residual(draw.normal(5, 5, scale=0.5))
 
 
+def highway(draw):
+    return Highway(draw.normal(5, 5, scale=0.5), draw.normal(5, 5, scale=0.5))
+
+
 KINDS = [
     Kind(dense, scales="all"),
     Kind(scale, scales="all"),
     Kind(bias),
+    Kind(temperature, scales="all"),
     Kind(embedding, scales="all"),
     Kind(bilinear, scales="all"),
     Kind(tied, scales="small"),
     Kind(maxout, scales="all"),
     Kind(residual, scales="small"),
+    Kind(highway, scales="small"),
 ]

@@ -246,7 +246,7 @@ KINDS = [
     Kind(l1_at_zero, t=zeros, scales="all", at_kink=some_at(0.0)),
     kind(Huber, t=values),
     kind(LogCosh, t=values),
-    kind(Hinge, t=labels, scales="small"),
+    kind(Hinge, t=labels, scales="small", at_kink=lambda x: x.round()),
     kind(BinaryLogits, t=bits, scales="small"),
     kind(CosineLoss, t=values, scales="all"),
 ]

@@ -60,6 +60,12 @@ class BatchNorm(Normalization):
         self.batches += 1
 
 
+class BatchNorm2d(BatchNorm):
+    """Of images (N, C, H, W), over each channel; gamma and beta (C, 1, 1)."""
+
+    axes = others = (0, 2, 3)
+
+
 class RunningNorm(Layer):
     """Batch normalization in evaluation: by kept statistics."""
 
@@ -226,6 +232,10 @@ def batch_norm(draw):
     return BatchNorm(draw.uniform(0.5, 1.5, 5), draw.normal(5))
 
 
+def batch_norm_2d(draw):
+    return BatchNorm2d(draw.uniform(0.5, 1.5, 2, 1, 1), draw.normal(2, 1, 1))
+
+
 def running_norm(draw):
     return RunningNorm(draw.uniform(0.5, 1.5, 5), draw.normal(5), draw.normal(5), draw.uniform(0.5, 2, 5))
 
@@ -252,6 +262,7 @@ def cosine(draw):
 
 KINDS = [
     Kind(batch_norm, shape=(8, 5), scales="all"),
+    Kind(batch_norm_2d, shape=(3, 2, 3, 2), scales="all"),
     Kind(running_norm),
     Kind(layer_norm, scales="all"),
     Kind(instance_norm, shape=(3, 2, 3, 3), scales="all"),

@@ -31,7 +31,7 @@ ALTER = {  # of a gradient g and the value v it belongs to
     "1 % too large": lambda g, v: 1.01 * g,
     "0.1 % too large": lambda g, v: 1.001 * g,
     "zeros": lambda g, v: 0.0 * g,
-    "N times too large": lambda g, v: g * (v.shape[0] if v.ndim else 2),
+    "N times too large": lambda g, v: g * v.shape[0],
     "sign of one entry": lambda g, v: space(g).where(entry(g), -g, g),
     "one entry 10 % too large": lambda g, v: space(g).where(entry(g), 1.1 * g, g),
     "one entry 0": lambda g, v: space(g).where(entry(g), 0.0 * g, g),
@@ -65,7 +65,8 @@ def altered(kind, target, alter):
             dx = super().backward(*dout)
             if target == "x":
                 return alter(dx, self.input)
-            setattr(self, f"d{target}", alter(getattr(self, f"d{target}"), getattr(self, target)))
+            g, v = (space(dx).reshape(a, a.shape or (1,)) for a in (getattr(self, f"d{target}"), getattr(self, target)))
+            setattr(self, f"d{target}", space(dx).reshape(alter(g, v), getattr(self, target).shape))
             return dx
 
     return Altered
@@ -96,7 +97,7 @@ def stale(kind, target):
         def forward(self, *given):
             out = super().forward(*given)
             if self.kept is None:
-                own = {*self.parameters, *self.state}
+                own = {*getattr(self, "parameters", ()), *getattr(self, "state", ())}  # layers of xpnet have no state
                 self.kept = {name: value for name, value in vars(self).items() if name not in own}
             return out
 
