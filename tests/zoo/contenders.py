@@ -43,8 +43,8 @@ def xpnet(case, dtype, library="numpy"):
         import torch as xp
     net, x, t = case.build(xp, dtype)
     found = check_gradients(net, x, t, progress=False)
-    text = " ".join(repr(found).split())
-    why = text[text.index(" problem ") :] if " problem " in text else text[text.rindex(" pass " if found else " FAIL ") :]
+    _, *lines = repr(found).splitlines()
+    why = " ".join(lines[next((i for i, line in enumerate(lines) if line.startswith("problem")), -1) :])
     untold = not found.failed and re.search(r"to tell|nothing was tested|undecided|cannot be told", why)
     return bool(found), not untold, why
 
