@@ -46,13 +46,13 @@ def results(options):
                 passed, told, reason = verdict(contender, case, dtype)
                 yield {
                     "contender": name, "dtype": dtype, "set": case.set, "case": case.name, "wrong": bool(case.wrong),
-                    "effect": effects[case], "passed": passed, "told": told, "reason": reason,
+                    "later": case.later, "effect": effects[case], "passed": passed, "told": told, "reason": reason,
                     "ms": 1000 * (perf_counter() - start),
                 }  # fmt: skip
 
 
 def counts(rows):
-    """Return the cells of a line: right, false alarms, of them not told; wrong, missed, smallest effect missed."""
+    """Return the cells of a line: right, false alarms, of them not told; wrong, missed, the largest effect of those."""
     right = [row for row in rows if not row["wrong"]]
     wrong = [row for row in rows if row["wrong"]]
     alarms = [row for row in right if not row["passed"]]
@@ -64,7 +64,7 @@ def counts(rows):
     ]  # fmt: skip
 
 
-HEADS = ["right", "false alarms", "wrong", "missed", "largest missed"]
+HEADS = ["right", "false alarms", "wrong", "missed", "largest effect missed"]
 
 
 def table(rows, keys):
@@ -85,8 +85,16 @@ def report(rows, listed):
         print(f"\nThe smallest effect of a wrong version that was counted: {min(effects):.1e} of the largest entry.")
     print("In brackets: of the false alarms, those that failed no entry but said that they cannot tell.")
     table(rows, ["contender", "dtype", "set"])
-    table([row for row in rows if row["set"] != "scaled"], ["contender", "dtype"])
-    table(rows, ["contender", "dtype"])
+    parts = {
+        "Without scaled inputs:": [row for row in rows if row["set"] != "scaled"],
+        "Of them, mistakes that show at the first call already:": [
+            row for row in rows if row["set"] != "scaled" and row["wrong"] and not row["later"]
+        ],
+        "Scaled inputs:": [row for row in rows if row["set"] == "scaled"],
+    }
+    for title, some in parts.items():
+        print(f"\n{title}")
+        table(some, ["contender", "dtype"])
     if not listed:
         return
     for wrong, title in ((False, "False alarms"), (True, "Misses")):

@@ -45,6 +45,11 @@ class Case:
         scale = f" x {self.factor:g}" if self.factor != 1 else ""
         return f"{self.set}/{self.kind_name}{scale}/{self.wrong or 'right'}/seed {self.seed}"
 
+    @property
+    def later(self):
+        """Whether a mistake shows from the second call on only."""
+        return self.wrong.startswith(("keeps its first call", "adds to the last gradient", "dx by the first W"))
+
     def build(self, xp=np, dtype="float64"):
         """Return (net, x, t), made anew: the same numbers in every library, rounded to ``dtype``."""
         kind = self.kind if isinstance(self.kind, Kind) else None
