@@ -137,26 +137,15 @@ def memory_of(x):
     """Return (first, last): the addresses between which the numbers of an array lie, or None where no one can write."""
     library = type(x).__module__.partition(".")[0]
     x = x._array if library == "array_api_strict" else x
-    if library == "torch":
-        try:
+    try:
+        if library == "torch":
             first, strides = x.data_ptr(), [step * x.element_size() for step in x.stride()]
-        except RuntimeError:  # a tensor that stands for others while a step is recorded has no memory
-            return None
-    elif library == "cupy":
-        first, strides = x.data.ptr, x.strides
-    elif hasattr(x, "__array_interface__") and hasattr(x, "strides"):
-        first, strides = x.__array_interface__["data"][0], x.strides
-    else:
+        else:
+            first, strides = x.data.ptr if library == "cupy" else x.__array_interface__["data"][0], x.strides
+    except (AttributeError, RuntimeError):  # also a tensor that stands for others while a step is recorded
         return None
     reach = [step * (length - 1) for step, length in zip(strides, x.shape, strict=True)]
     return first + sum(min(r, 0) for r in reach), first + sum(max(r, 0) for r in reach)
-
-
-def page_locked(like, shape):
-    """Return a NumPy array to which a GPU copies fast; None if the library of ``like`` has none."""
-    if type(like).__module__.partition(".")[0] == "cupy":
-        return import_module("cupyx").empty_pinned(shape, like.dtype)
-    return None
 
 
 def random_generator(rng, purpose):
