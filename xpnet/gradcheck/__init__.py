@@ -95,7 +95,7 @@ def _gradients(check, subject):
 
 def _title(check, subject, looks, judged, seed):
     ways = " and ".join(sorted({WAYS[one.how] for one in judged.values()}))
-    steps = sorted({f"2^{math.log2(one.h):.3g}" for one in judged.values()})
+    steps = [f"2^{math.log2(h):.3g}" for h in sorted({one.h for one in judged.values()}, reverse=True)]
     steps = " and ".join(steps) if len(steps) <= 2 else f"{steps[0]} … {steps[-1]}"
     wide = ", measured in float64" if looks.measured_wide else ""
     check.title = f"{subject.title}, {ways}, h = {steps}{wide}, seed {seed}"
