@@ -56,22 +56,12 @@ ROUNDING = 32  # unit round-offs of a unit's largest change: a coefficient that 
 class Change(NamedTuple):
     """How the loss changes with one parameter: its central-difference ``gradient`` by the step ``h``.
 
-    ``how`` names the way it was found: "difference", "stacked" or "loop". ``both`` are the loss changes (2, …) for +h
-    and for −h, where they were looked at singly.
+    ``how`` names the way it was found: "difference", "stacked" or "loop".
     """
 
     gradient: Any
     h: float
     how: str
-    both: Any = None
-
-    @property
-    def sides(self):
-        """The loss changes (2, …) for +h and for −h; without a bend where they were not looked at singly."""
-        if self.both is not None:
-            return self.both
-        move = self.gradient * self.h
-        return namespace(move).stack([move, -move])
 
 
 def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, shared=(), progress=None):
@@ -160,10 +150,9 @@ def _by_entries(row, place, names, tail, how, h, second, largest, progress):
         if how == "loop":
             values, steps = both_sides(row.loss_at(name), params[name], step, progress)
             gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
-            changes[name] = Change(gradient, step, how, (values - row.loss) * (step / steps))
         else:
-            layer, x = row.layers[place], row.inputs[place]
-            changes[name] = Change(by_entries(layer, attribute, tail, x, step, largest, progress), step, how)
+            gradient = by_entries(row.layers[place], attribute, tail, row.inputs[place], step, largest, progress)
+        changes[name] = Change(gradient, step, how)
     return changes
 
 
