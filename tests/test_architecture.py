@@ -20,16 +20,20 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 # what each module of the mathematics may import from the package; each may also use the standard library
 COMPUTES = {
     "functions": set(),
+    "arrays": {"functions"},
     "state": {"functions"},
     "losses": {"functions"},
-    "layers": {"functions"},
+    "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
-    "gradients": {"functions"},
-    "stacks": {"functions", "layers", "gradients"},
-    "trials": {"functions", "layers", "stacks", "state"},
+    "steps": {"functions", "arrays"},
+    "moves": {"functions", "arrays"},
+    "gradients": {"functions", "arrays", "steps", "moves"},
+    "stacks": {"functions", "layers", "moves"},
+    "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
     "differences": {"functions", "layers", "gradients", "stacks", "trials", "state"},
-    "parameters": {"functions", "layers", "backend"},  # backend for where arrays lie in memory
+    "parameters": {"functions", "arrays", "layers", "backend"},  # backend for where arrays lie in memory
     "networks": {
+        "arrays",
         *("functions", "layers", "output_layers", "gradients", "stacks", "differences", "parameters"),
         "backend",  # for its random numbers and where new arrays go
     },
@@ -58,7 +62,8 @@ ALLOWED = {
     **COMPUTES,
     "capturing": set(),
     "compiling": {"backend", "capturing"},
-    "training": {"backend", "compiling"},
+    "diagnosis": {"arrays", "functions", "backend"},
+    "training": {"arrays", "functions", "backend", "compiling", "diagnosis"},
     "saving": {"backend", "functions", "training", "__version__"},
     "backend": set(),
     "watchdog": set(),

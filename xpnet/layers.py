@@ -20,7 +20,8 @@ which compares with a target: see ``xpnet.output_layers``.
 gradients then leave out work.
 """
 
-from .functions import as_rows, log_of_largest, namespace, require_floats, row_sums, softmax
+from .arrays import require_precision
+from .functions import as_rows, log_of_largest, namespace, row_sums, softmax
 
 
 def has_own(layer, method, beside):
@@ -161,7 +162,8 @@ class Affine(Remembers):
     """x @ W + b for ``x`` (…, N, D) or one sample (D,), ``W`` (D, M) and ``b`` (M,); ``b=None`` leaves b out.
 
     The layer owns the arrays ``W`` and ``b`` it was given and keeps their gradients as ``dW`` and ``db``. Raises
-    TypeError if they are not arrays of floats, of one library and dtype, and ValueError if shapes do not fit.
+    TypeError if they are not arrays of floats of at least 32 bits, of one library and dtype, and ValueError if shapes
+    do not fit.
 
     Source: Deep Learning from Scratch, 5.6.
     """
@@ -169,9 +171,9 @@ class Affine(Remembers):
     def __init__(self, W, b=None):
         if isinstance(W, int):
             raise TypeError(f"W is the number {W}; Affine takes the array W (D, M) itself, TwoLayerNet takes sizes")
-        require_floats("W", W)
+        require_precision("W", W)
         if b is not None:
-            require_floats("b", b)
+            require_precision("b", b)
             namespace(W, b, names="W and b")
             if W.dtype != b.dtype:
                 raise TypeError(f"W has dtype {W.dtype} and b {b.dtype}; they must be of one dtype")

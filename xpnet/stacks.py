@@ -6,8 +6,8 @@ from functools import cached_property
 from array_api_compat import device
 
 from .functions import namespace
-from .gradients import moved, positions
 from .layers import has_own, is_affine
+from .moves import moved, positions
 
 
 def is_ours(layer):

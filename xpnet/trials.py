@@ -5,6 +5,7 @@ from functools import partial
 
 from array_api_compat import device, is_writeable_array
 
+from .arrays import detached
 from .functions import as_targets, namespace
 from .layers import has_own
 from .stacks import Tail, is_ours, losses_alone
@@ -193,12 +194,13 @@ def parameter_at(params, name, value):
     if value is held:  # moved in place already
         yield
     elif is_writeable_array(held):
-        kept = namespace(held).asarray(held, copy=True)
+        memory = detached(held)  # a leaf that requires a gradient is not to be written itself
+        kept = namespace(memory).asarray(memory, copy=True)
         try:
-            held[...] = value
+            memory[...] = detached(value)
             yield
         finally:
-            held[...] = kept
+            memory[...] = kept
     else:
         params[name] = value
         try:
