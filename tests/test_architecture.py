@@ -42,7 +42,9 @@ COMPUTES = {
     "gradcheck.overlooked": {"functions", "layers", "state"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
-    "gradcheck.measuring": {*("functions", "gradients", "state", "backend"), "gradcheck.noise", "gradcheck.contracts"},
+    "gradcheck.measuring": {
+        *("functions", "gradients", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+    },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
