@@ -41,7 +41,7 @@ def unchanged(*things):
     ``not_restorable`` names.
     """
     with contextlib.ExitStack() as undo:
-        for thing in _reachable(things):
+        for thing in reachable(things):
             for way_back in _ways_back(thing):
                 undo.callback(way_back)
         for name, (give, take) in SHARED.items():
@@ -52,7 +52,7 @@ def unchanged(*things):
 
 def not_restorable(*things):
     """Return the names of types reachable from ``things`` that may change and cannot be put back, such as iterators."""
-    return sorted({type(thing).__name__ for thing in _reachable(things) if _is_closed(thing)})
+    return sorted({type(thing).__name__ for thing in reachable(things) if _is_closed(thing)})
 
 
 def numbers_of(x):
@@ -60,7 +60,7 @@ def numbers_of(x):
     return x.data if hasattr(x, "requires_grad") else x
 
 
-def _reachable(things):
+def reachable(things):
     """Yield every object that ``things`` hold, each once, but for what is left alone."""
     seen, waiting = {}, list(things)  # seen holds the objects themselves, so that no id is used twice
     while waiting:

@@ -34,7 +34,9 @@ class Row:
             shape = tuple(self.loss.shape)
             raise ValueError(f"the loss has shape {shape}; a gradient needs one number: x must be one batch")
         self.t = t
-        if has_own(self.last_layer, "difference", "forward"):
+        if is_ours(self.last_layer):
+            self.t = self.last_layer.t
+        elif has_own(self.last_layer, "difference", "forward"):
             with contextlib.suppress(TypeError, ValueError):  # targets of a kind that an output layer of others knows
                 self.t = as_targets(t, self.inputs[-1])
         self.found = {}

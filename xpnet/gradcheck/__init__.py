@@ -4,19 +4,24 @@ import contextlib
 import math
 import sys
 import time
-from functools import partial
+import warnings
 
-from ..backend import random_generator, to_numpy
-from ..differences import Change, second_step
-from ..functions import namespace
-from ..gradients import both_sides, default_step, require_step
+from ..gradients import require_step
+from ..state import unchanged
+from .audit import audit as audited
+from .census import census
+from .contracts import gradients_on_host, linear_problems, on_host
+from .looks import Looks
+from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
 from .subjects import subject_of
-from .verdicts import NOISE, agree, census, noise, position, round_off, tolerance_of
+from .untested import other_batch, untested_lines
+
+__all__ = ["GradientCheck", "check_gradients"]
 
 
 def check_gradients(
-    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True
+    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True, map=None
 ):
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
@@ -24,75 +29,79 @@ def check_gradients(
     ``t`` are a batch. Or it is a single layer: then its gradients with respect to ``x`` and its ``parameters`` are
     checked, for a random ``dout``, or as an output layer if there is a ``t``.
 
-    An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default 1e-6 in float64 and 3.5e-4, the square root of
-    the unit round-off, in float32. The others are measured again with a smaller step, and may then differ by what
-    round-off can do. Where the loss has a kink within the step, backpropagation may be anything between the one-sided
-    differences. ``audit`` entries drawn with ``seed`` are measured once more by the plain loop through ``loss`` itself.
+    An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default 5e-6 in float64 and 3.5e-4, the square root of
+    the unit round-off, in float32, or if it is within a measured error bar that is at most a hundredth of it. The
+    others lie on a kink of the loss, where backpropagation may be anything between the one-sided slopes; are undecided,
+    because round-off is more than a hundredth of them; or fail. Float32 is measured in float64 where the layers compute
+    with that. ``audit`` entries drawn with ``seed`` are measured once more by the plain loop through ``loss`` itself.
     ``h`` and ``method`` are those of ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows
-    a bar on a terminal if the check takes long. Parameters are restored, also when something raises.
+    a bar on a terminal if the check takes long. ``map``, such as that of a ``ProcessPoolExecutor``, shares the plain
+    loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check runs
+    is afterwards as it was, also when something raises.
 
     Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. Raises
     TypeError for what is neither network nor layer and for integer or complex parameters, and what ``net`` raises.
 
-    Source: Deep Learning from Scratch, 5.7.3; the bounds are those of a central difference.
+    Source: Deep Learning from Scratch, 5.7.3; the procedure: docs/gradient_checks.md.
     """
     start = time.perf_counter()
-    subject = subject_of(net, x, t, seed)
-    check = GradientCheck(f"{subject.title}, seed {seed}", problems=subject.problems())
-    gradients = {} if check.problems else {name: to_numpy(g) for name, g in subject.gradients({}).items()}
-    if gradients:
-        missing = [name for name in subject.values if name not in gradients]
-        check.problems += [f"backpropagation gives no gradient for {name}: forgotten?" for name in missing]
-    if not check.problems:
-        entries = sum(math.prod(value.shape) for value in subject.values.values())
-        with _bar(progress, "checking gradients", entries) as tick:
-            changes = _changes(subject, h, method, tick)
-        first, second = _on_host(changes), {}
-        if _doubtful(gradients, first, tolerance):
-            with _bar(progress, "with a smaller step", entries) as tick:
-                second = _on_host(_changes(subject, h, method, tick, second=True))
-        ways = " and ".join(sorted({WAYS[change.how] for change in changes.values()}))
-        steps = sorted({f"2^{math.log2(change.h):.3g}" for change in changes.values()})
-        check.title = f"{subject.title}, {ways}, h = {' and '.join(steps)}, seed {seed}"
-        name, value = next(iter(subject.values.items()))
-        loss = max(1.0, abs(float(_loss_with(subject, name, value))))  # a small one is a difference of numbers near 1
-        largest = max(float(abs(change.gradient).max()) for change in first.values())
-        for name, change in first.items():
-            verdicts = census(
-                name, gradients[name], change, second.get(name), loss, tolerance, worst, subject.samples
-            )
-            check.parameters.append(verdicts)
-            decided = verdicts.checked - verdicts.imprecise - verdicts.zeros
-            if verdicts.imprecise and not decided:
-                size = noise(second[name], loss)
-                if size > tolerance_of(change.sides, tolerance) * largest:  # else they are zeros beside the others
-                    dtype = gradients[name].dtype
-                    cure = "check in float64" if dtype.name != "float64" else "check with larger inputs or weights"
-                    check.problems.append(f"no entry of {name} is large enough for {dtype} to tell; {cure}")
-        if audit and any(change.how != "loop" for change in changes.values()):
-            check.audit, problems = _audit(subject, first, check.parameters, loss, method, audit, seed)
-            check.problems += problems
-        subject.run({})  # the layers remember this batch again, not a moved one
+    h = None if h is None else require_step(h)
+    with unchanged(net, x, t):
+        subject = subject_of(net, x, t, seed)
+        check = GradientCheck(f"{subject.title}, seed {seed}")
+        examine(check, subject, h, method, tolerance, audit, worst, seed, progress, map)
     check.seconds = time.perf_counter() - start
     return check
 
 
-def _changes(subject, h, method, tick, second=False):
-    if hasattr(subject, "changes"):
-        return subject.changes({}, h, method, second, tick)
-    changes = {}
-    for name, value in subject.values.items():
-        step = default_step(value.dtype, namespace(value)) if h is None else require_step(h)
-        step *= second_step(value) if second else 1.0
-        values, steps = both_sides(partial(_loss_with, subject, name), value, step, tick)
-        sides = (values - _loss_with(subject, name, value)) * (step / steps)
-        changes[name] = Change((sides[0, ...] - sides[1, ...]) / (2 * step), step, "loop", sides)
-    return changes
+def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, map=None):
+    """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
+    check.problems += subject.problems()
+    check.notes += getattr(subject, "notes", [])
+    found, pairs = shared_memory(subject.values) if not check.problems else ([], [])
+    check.problems += found
+    check.notes += [f"{one} and {two} share memory: each is checked as if it had its own" for one, two in pairs]
+    gradients = _gradients(check, subject) if not check.problems else {}
+    if check.problems:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
+        options = {"h": h, "method": method, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs), "map": map}
+        looks = Looks(subject, gradients, **options)
+        judged = looks.judge(lambda what, total: _bar(progress, what, total))
+        check.notes += looks.notes
+        _title(check, subject, looks, judged, seed)
+        for name, one in judged.items():
+            check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
+            check.notes += used_twice(subject, name) if one.how == "loop" and len(subject.layers) > 1 else []
+        faster = {name: one for name, one in judged.items() if one.how != "loop" and one.codes is not None}
+        if audit and faster:
+            check.audit, problems = audited(looks.reference, faster, audit, seed)
+            check.problems += problems
+        problems, notes = untested_lines(looks, judged)
+        check.problems += problems
+        check.notes += notes
+        if check:
+            check.problems += other_batch(looks)
 
 
-def _loss_with(subject, name, value):
-    out = subject.run({name: value})
-    return out if subject.weights is None else namespace(out).sum(subject.weights * out)
+def _gradients(check, subject):
+    """Return gradients by backpropagation on the host, or add to the problems of the check."""
+    gradients, problems, notes = gradients_on_host(subject, {})
+    check.problems += problems + forgotten(subject)
+    check.notes += notes
+    if not check.problems and hasattr(subject, "half"):
+        half = on_host(subject.half())
+        check.problems += linear_problems(gradients, half, lambda: subject.gradients({}))
+    return gradients
+
+
+def _title(check, subject, looks, judged, seed):
+    ways = " and ".join(sorted({WAYS[one.how] for one in judged.values()}))
+    steps = [f"2^{math.log2(h):.3g}" for h in sorted({one.h for one in judged.values()}, reverse=True)]
+    steps = " and ".join(steps) if len(steps) <= 2 else f"{steps[0]} … {steps[-1]}"
+    wide = ", measured in float64" if looks.measured_wide else ""
+    check.title = f"{subject.title}, {ways}, h = {steps}{wide}, seed {seed}"
 
 
 @contextlib.contextmanager
@@ -105,59 +114,3 @@ def _bar(progress, what, total):
 
     with tqdm(total=total, desc=what, unit=" entries", unit_scale=True, delay=1, leave=False) as bar:
         yield bar.update
-
-
-def _on_host(changes):
-    return {
-        name: Change(to_numpy(change.gradient), change.h, change.how, to_numpy(change.sides))
-        for name, change in changes.items()
-    }
-
-
-def _doubtful(gradients, changes, tolerance):
-    """Return whether any entry needs a second look."""
-    return any(
-        gradients[name].shape == change.gradient.shape
-        and not agree(gradients[name], change.gradient, tolerance_of(change.sides, tolerance)).all()
-        for name, change in changes.items()
-    )
-
-
-def _audit(subject, changes, parameters, loss, method, count, seed):
-    """Measure entries again by the plain loop through ``loss`` itself; return a line about it and the problems."""
-    rng = random_generator(seed, "audit")
-    chosen = {(p.name, p.largest.index) for p in parameters if p.largest}
-    names = list(changes)
-    while len(chosen) < min(count, sum(p.checked for p in parameters)):
-        name = names[rng.integers(len(names))]
-        shape = changes[name].gradient.shape
-        chosen.add((name, position(int(rng.integers(math.prod(shape))), shape)))
-    wrong, furthest, same_step = [], 0.0, None
-    for name, index in sorted(chosen):
-        value = subject.values[name]
-        h = default_step(value.dtype, namespace(value))
-        noise = NOISE * round_off(changes[name].sides) * loss / h
-        expected = float(changes[name].gradient[index])
-        measured = _measure(subject, name, index, h)
-        if not abs(measured - expected) <= noise + 1e-3 * abs(expected):
-            # another step meets other kinks: take the same
-            same_step = same_step or _on_host(_changes(subject, h, method, lambda count: None))
-            expected = float(same_step[name].gradient[index])
-            if not abs(measured - expected) <= noise + 1e-3 * abs(expected):
-                wrong.append((name, index, expected, measured))
-        furthest = max(abs(measured - expected), furthest)  # in this order, NaN stays
-    agree = f"{len(chosen) - len(wrong)} of {len(chosen)} entries agree with the plain loop"
-    problems = []
-    if wrong:
-        name, index, expected, measured = wrong[0]
-        problems.append(
-            f"the numerical gradient itself is doubtful: at {name} {index} it is {expected:.6e}, but the plain loop "
-            f"through loss finds {measured:.6e}; the difference of a layer behind {name} is wrong"
-        )
-    return f"{agree}, largest difference {furthest:.0e}", problems
-
-
-def _measure(subject, name, index, h):
-    """Return the central difference of the loss itself at one entry."""
-    values, steps = both_sides(partial(_loss_with, subject, name), subject.values[name], h, places=[index])
-    return float(values[0, 0] - values[1, 0]) / float(steps[0, 0] + steps[1, 0])

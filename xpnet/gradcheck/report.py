@@ -1,6 +1,7 @@
 """What a gradient check found, as numbers and as text."""
 
 import math
+import textwrap
 from typing import NamedTuple
 
 WAYS = {"difference": "difference propagation", "stacked": "stacked evaluation", "loop": "plain loop"}
@@ -25,9 +26,10 @@ class Entry(NamedTuple):
 class ParameterCheck(NamedTuple):
     """The census of one parameter: how many of its entries were checked, and what became of them.
 
-    ``passed`` agree within the tolerance or the measured error bound, ``zeros`` of them because both are 0; ``kinks``
-    lie on a kink of the loss within the step, where backpropagation's value is an allowed one; ``imprecise`` agree
-    within the error bound, but that is over a hundredth of their value; ``failed`` disagree.
+    ``passed`` agree within the tolerance or the measured error bar, ``zeros`` of them because both are 0; ``kinks`` lie
+    on a kink of the loss, where backpropagation's value is an allowed one; ``undecided`` agree within the error bar,
+    but that is over a hundredth of their value; ``failed`` disagree, ``unseen`` of them counted like those that were
+    looked at closely, because thousands fail alike.
 
     ``largest`` is the entry with the largest relative error among those that failed, or else passed. ``worst`` lists
     the failed ones with the largest absolute error, ``hint`` says what all failures have in common. ``how`` and ``h``
@@ -40,29 +42,35 @@ class ParameterCheck(NamedTuple):
     h: float
     passed: int
     kinks: int
-    imprecise: int
+    undecided: int
     failed: int
     largest: Entry | None = None
     worst: tuple = ()
     hint: str = ""
     zeros: int = 0
+    unseen: int = 0
 
     @property
     def checked(self):
         """The number of entries."""
-        return self.passed + self.kinks + self.imprecise + self.failed
+        return self.passed + self.kinks + self.undecided + self.failed
+
+    @property
+    def imprecise(self):
+        """The former name of ``undecided``."""
+        return self.undecided
 
 
 class GradientCheck:
     """What ``check_gradients`` found: true if all is right, and a report as its ``repr``.
 
-    ``parameters`` holds a ``ParameterCheck`` for each, ``problems`` what made the check impossible or doubtful, and
-    ``audit`` how the numerical gradient itself was confirmed.
+    ``parameters`` holds a ``ParameterCheck`` for each array, ``problems`` what made the check impossible or doubtful,
+    ``notes`` what a reader should know, and ``audit`` how the numerical gradient itself was confirmed.
     """
 
     def __init__(self, title, problems=()):
         self.title, self.audit, self.seconds = title, "", 0.0
-        self.parameters, self.problems = [], list(problems)
+        self.parameters, self.problems, self.notes = [], list(problems), []
 
     def __bool__(self):
         return bool(self.parameters) and not self.problems and not self.failed
@@ -78,39 +86,49 @@ class GradientCheck:
         return sum(p.failed for p in self.parameters)
 
     def __repr__(self):
-        lines = [f"gradient check   {self.title}, {1000 * self.seconds:.0f} ms"]
+        lines = _line("gradient check", f"{self.title}, {1000 * self.seconds:.0f} ms")
         if self.audit:
-            lines.append(f"audit            {self.audit}")
+            lines += _line("audit", self.audit)
         if self.parameters:
-            lines.append(_row("parameter", "checked", "pass", "kink", "precision", "fail") + _LARGEST)
+            lines.append(_row("parameter", "checked", "pass", "kink", "undecided", "fail", "rel. error"))
         for p in self.parameters:
             name = f"{p.name} ({', '.join(map(str, p.shape))})"
-            lines.append(_row(name, p.checked, p.passed, p.kinks, p.imprecise, p.failed) + _entry(p.largest))
-            lines += [_row("", "", "", "", "", "") + _entry(entry) for entry in p.worst if entry != p.largest]
-            lines += [f"                 {p.hint}"] if p.hint else []
-        lines += [f"problem          {problem}" for problem in self.problems]
-        verdict = "pass" if self else "FAIL"
-        undecided = {"on a kink": sum(p.kinks for p in self.parameters)}
-        undecided["too small to tell"] = sum(p.imprecise for p in self.parameters)
-        agree = f"{self.checked - sum(undecided.values())} entries agree"
-        agree += "".join(f", {count} are {where}" for where, count in undecided.items() if count)
+            error = f"{p.largest.error:.1e}" if p.largest else ""
+            lines.append(_row(name, p.checked, p.passed, p.kinks, p.undecided, p.failed, error))
+            shown = [p.largest] if p.failed and p.largest else []
+            for entry in [*shown, *(entry for entry in p.worst if entry != p.largest)]:
+                lines += _line("", _entry(entry))
+            if p.unseen:
+                lines += _line("", f"{p.unseen} of them are counted like the {p.failed - p.unseen} looked at closely")
+            lines += _line("", p.hint) if p.hint else []
+        for kind, texts in (("problem", self.problems), ("note", self.notes)):
+            lines += [line for text in texts for line in _line(kind, text)]
+        return "\n".join([*lines, *_line("pass" if self else "FAIL", self._verdict())])
+
+    def _verdict(self):
         if self.failed:
-            agree = f"{self.failed} of {self.checked} entries fail"
-        if self.problems and not self.failed:
-            agree = "see the problem above" if self.checked else "nothing could be checked"
-        lines.append(f"{verdict}             {agree}")
-        return "\n".join(lines)
+            return f"{self.failed} of {self.checked} entries fail"
+        if self.problems:
+            return "see the problem above" if self.checked else "nothing could be checked"
+        others = {"on a kink": sum(p.kinks for p in self.parameters)}
+        others["undecided"] = sum(p.undecided for p in self.parameters)
+        agree = f"{self.checked - sum(others.values())} entries agree"
+        return agree + "".join(f", {count} are {where}" for where, count in others.items() if count)
 
 
-_LARGEST = "   largest rel. error  at                numerical     backprop       ratio"
+WIDTH, INDENT = 100, 17
+
+
+def _line(head, text):
+    """Return a text as lines, with its head before the first."""
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{head:<{INDENT}}", subsequent_indent=" " * INDENT)
 
 
 def _row(name, *counts):
-    return f"{name:<16}" + "".join(f"{count:>10}" for count in counts)
+    return f"{name:<24}" + "".join(f"{count:>12}" for count in counts)
 
 
 def _entry(entry):
-    if entry is None:
-        return ""
-    values = f"{entry.numerical:>13.5e}{entry.backprop:>13.5e}{entry.ratio:>12.6g}"
-    return f"   {entry.error:<18.1e}  {entry.index!s:<14}{values}"
+    return (
+        f"at {entry.index!s}: numerical {entry.numerical:.5e}, backprop {entry.backprop:.5e}, ratio {entry.ratio:.6g}"
+    )

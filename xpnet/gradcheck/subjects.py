@@ -21,10 +21,14 @@ A check knows of its subject nothing but this:
 
 A subject may offer more:
 
+``notes``       A list of lines that a reader should know, complete when ``problems()`` was called.
+``half()``      Return {name: array} of the gradients of half the loss, from a backward that is given half its dout.
+                With it, the check itself finds whether backpropagation answers alike the next time.
 ``changes(changed, h, method, second, tick)``
                 Return {name: Change}, numerical gradients found in a faster way than by two runs for each entry. ``h``
                 is None for a step of its own choice, ``second`` asks for a smaller one, ``tick(n)`` is called when n
                 more entries are done.
+``with_inputs(changed)``  Return the gradients of ``values`` and, by name, those of ``inputs`` that no other way gives.
 ``layers``      [(title, object)]: the layers in order, to tell where gradients end.
 """
 
@@ -37,7 +41,15 @@ from ..backend import random_generator
 from ..functions import namespace, require_floats
 from ..layers import parameter_names
 from ..state import numbers_of
-from .contracts import backward_problems, forward_problems, not_finite
+from .contracts import (
+    backward_problems,
+    forward_once,
+    forward_problems,
+    loss_problems,
+    not_finite,
+    require_array,
+    returns_another_dtype,
+)
 
 
 def subject_of(net, x, t, seed):
@@ -55,7 +67,12 @@ def subject_of(net, x, t, seed):
     else:
         subject = (Network if hasattr(net, "loss_changes") else ForeignNetwork)(net, x, t)
     for name, value in subject.values.items():
-        require_floats(name, value)
+        xp = require_floats(name, value)
+        if xp.finfo(value.dtype).bits < 32:
+            raise TypeError(
+                f"{name} has dtype {value.dtype}: half precision has too few digits for a gradient to be compared; "
+                f"check in float32: xp.astype({name}, xp.float32)"
+            )
     return subject
 
 
@@ -79,13 +96,15 @@ class ForeignNetwork:
         self.net, self.t, self.values = net, t, dict(net.params)
         if not self.values:
             raise ValueError(f"{type(net).__name__} has no parameters whose gradients could be checked")
+        if 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
         dtype = next(iter(self.values.values())).dtype
         if not xp.isdtype(x.dtype, "real floating"):
             net.loss(x, t)  # which knows better what is wrong with it
         elif x.dtype != dtype:
             x = xp.astype(x, dtype)
         self.inputs = {"x": x, **_floats(t=t)}
-        self.state = (net, x, t)
+        self.state, self.notes = (net, x, t), []
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
 
@@ -103,13 +122,13 @@ class ForeignNetwork:
         """Return what makes a check impossible."""
         targets = {"t": self.t} if hasattr(self.t, "dtype") else {}
         found = not_finite({**self.values, **self.inputs, **targets}) or self._forward_problems()
-        if not found and (loss := float(self.run({}))) != float(self.run({})):
-            drawn = "the loss is another one for the same x and t; a loss that is drawn has no gradient"
-            found = [drawn if loss == loss else "the loss is NaN: a label that is no class, or numbers too large?"]
-        return found or self._backward_problems()
+        return found or self._loss_problems() or self._backward_problems()
 
     def _forward_problems(self):
         return []
+
+    def _loss_problems(self):
+        return loss_problems(self.run({}), self.run({}), self.notes)
 
     def _backward_problems(self):
         return backward_problems(lambda: self.gradients({}))
@@ -154,11 +173,37 @@ class Network(ForeignNetwork):
             return self.net.loss_changes(*self._batch(changed), h=h, method=method, second=second, progress=tick)
 
     def _forward_problems(self):
-        return forward_problems(list(self.net.layers.values()), self.inputs["x"])
+        """Run every layer once by itself, and once more only if the loss is another one than the network's."""
+        x, layers = self.inputs["x"], list(self.net.layers.values())
+        for layer in layers:
+            given, (x, problems) = x, forward_once(layer, x)
+            if problems:
+                return problems
+            if x.dtype != given.dtype:
+                self.notes.append(returns_another_dtype(layer, given, x))
+        loss = self.net.last_layer.forward(x, self.t)
+        if getattr(loss, "shape", None) == () and bool(loss == self.run({})):
+            return []
+        return forward_problems(layers, self.inputs["x"]) or super()._loss_problems()
+
+    def _loss_problems(self):
+        return []  # told with the layers'
 
     def _backward_problems(self):
-        half = lambda: self.net.loss_and_gradient(*self._batch({}), 0.5)[1]  # noqa: E731
-        return backward_problems(lambda: self.gradients({}), half)
+        return []  # told by the check itself, from half()
+
+    def half(self):
+        """Return the gradients of half the loss."""
+        return self.net.loss_and_gradient(*self._batch({}), 0.5)[1]
+
+    def with_inputs(self, changed):
+        """Return the gradients of the parameters and of x, by one pass back through all layers."""
+        with self._holding(changed):
+            self.net.loss(*self._batch(changed))
+            dout = self.net.last_layer.backward()
+            for layer in reversed(self.net.layers.values()):
+                dout = layer.backward(dout)
+            return {**self.net.params.gradients(), "x": dout}
 
     def _holding(self, changed):
         return self.net.params.holding({name: changed[name] for name in changed.keys() & self.values.keys()})
@@ -168,7 +213,7 @@ class Layer:
     """A single layer, its input and its parameters; the loss is a random weighted sum of its output."""
 
     def __init__(self, layer, x, t, seed):
-        self.layer, self.t = layer, t
+        self.layer, self.t, self.notes = layer, t, []
         self.values = {"x": x, **{name: getattr(layer, name) for name in parameter_names(layer)}}
         xp = namespace(x, names="x")
         if 0 in x.shape:
@@ -178,6 +223,7 @@ class Layer:
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(layer).__name__}, x {tuple(x.shape)}, {str(x.dtype).rpartition('.')[2]}"
         out = self.run({"x": xp.asarray(x, copy=True)})
+        require_array(layer, "forward", out, "an array, its output")
         draw = random_generator(seed, "audit").standard_normal(tuple(out.shape))
         self.weights = xp.asarray(draw, dtype=out.dtype, device=device(x))
 
@@ -188,25 +234,30 @@ class Layer:
 
     def gradients(self, changed):
         """Return the gradients by backpropagation with the arrays of ``changed``."""
-        name = type(self.layer).__name__
+        return self._backpropagate(changed, self._fresh_weights())
+
+    def half(self):
+        """Return the gradients of half the loss."""
+        return self._backpropagate({}, 0.5 * self.weights)
+
+    def _backpropagate(self, changed, dout):
         with self._holding(changed):
             self.layer.forward(changed.get("x", self.values["x"]), *self._targets(changed))
-            found = {"x": self.layer.backward(self._fresh_weights())}
-            if found["x"] is None:
-                raise TypeError(f"{name}.backward returned None; it must return the gradient of its x")
+            found = {"x": self.layer.backward(dout)}
+            require_array(self.layer, "backward", found["x"], "the gradient of its x")
             names = [name for name in self.values if name != "x" and hasattr(self.layer, f"d{name}")]
             return found | {name: getattr(self.layer, f"d{name}") for name in names}
 
     def problems(self):
         """Return what makes a check impossible."""
         x, more = self.values["x"], self._targets({})
-        found = not_finite(self.values) or forward_problems([self.layer], x, *more)
+        found = not_finite(self.values) or forward_problems([self.layer], x, *more, notes=self.notes)
         if not found:
             given = self._fresh_weights()
             self.layer.backward(given)
             if not bool(namespace(given).all(given == self.weights)):
                 found = [f"{type(self.layer).__name__}.backward changes its dout; return a new array"]
-        return found or backward_problems(lambda: self.gradients({}))
+        return found
 
     def _targets(self, changed):
         return () if self.t is None else (changed.get("t", self.t),)

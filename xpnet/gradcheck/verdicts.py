@@ -1,19 +1,27 @@
-"""What became of each entry of a gradient check: agreement, kinks, the limits of precision, and what failures share."""
+"""What becomes of each entry of a gradient check: pass, kink, undecided or fail.
+
+a is an entry by backpropagation; R and L are the slopes of the loss to the right and to the left of it over a step,
+C is their mean, G = |R − L| their gap, ν what round-off may do to them, and B what it may do to a.
+
+*pass*: a agrees with C to the tolerance, or to the error bar of C where that is at most a hundredth of it.
+*kink*: the gap stays as the step shrinks, down to the smallest step that can tell; a lies between R and L.
+*undecided*: a agrees with C to its error bar, but that is more than a hundredth of it: too small to tell.
+*fail*: anything else.
+"""
+
+import math
 
 from ..functions import namespace
-from .report import Entry, ParameterCheck
 
-NOISE = 32  # times the unit round-off, of the largest entry or of the loss, is what round-off may do to an entry
-
-
-def tolerance_of(array, tolerance):
-    """Return ``tolerance``, by default the square root of the unit round-off of the dtype, and at least 1e-6."""
-    return max(round_off(array) ** 0.5, 1e-6) if tolerance is None else tolerance
+PASS, KINK, UNDECIDED, FAIL = range(4)
+TOLERANCE = 5e-6  # beside the 1e-7 that the book adds inside its logarithm, which is 1e-6 of a probability of 0.1
+NOISE = 32  # times the unit round-off of the largest entry: what it may do to changes that are propagated
+DECISIVE = 0.01  # the share of an entry up to which an error bar can tell
 
 
-def round_off(array):
-    """Return the distance from 1 to the next number in the dtype of ``array``."""
-    return float(namespace(array).finfo(array.dtype).eps)
+def tolerance_of(dtype, xp, tolerance):
+    """Return ``tolerance``, by default the square root of the unit round-off of the dtype, and at least 5e-6."""
+    return max(float(xp.finfo(dtype).eps) ** 0.5, TOLERANCE) if tolerance is None else tolerance
 
 
 def agree(a, n, tolerance):
@@ -22,49 +30,76 @@ def agree(a, n, tolerance):
     return xp.abs(a - n) <= tolerance * xp.maximum(xp.abs(a), xp.abs(n))
 
 
-def census(name, a, first, second, loss, tolerance, worst, samples):
-    """Return the ``ParameterCheck`` of one parameter from its gradient by backpropagation and two sets of changes."""
-    n = first.gradient
-    settled = {"name": name, "shape": n.shape, "how": first.how, "h": first.h}
-    if a.shape != n.shape:
-        return ParameterCheck(**settled, passed=0, kinks=0, imprecise=0, failed=n.size, hint=_shape_hint(a, n))
+def by_first_look(a, c, tolerance, blur):
+    """Return codes for entries of propagated changes: PASS, UNDECIDED, and FAIL where a closer look is needed."""
     xp = namespace(a)
-    error, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
-    passed = agree(a, n, tolerance_of(n, tolerance))
-    kinks = imprecise = xp.zeros_like(passed)
-    if second is not None:
-        small, large = sorted((first, second), key=lambda change: change.h)
-        rounding = noise(small, loss)
-        slack = tolerance_of(n, tolerance) * size + rounding
-        near = xp.abs(a - small.gradient) <= slack
-        kinks = ~passed & _bends(small, large, slack) & (near | _between(a, small, large, slack))
-        within = ~passed & ~kinks & near
-        imprecise = within & (rounding > 0.01 * size)
-        passed = passed | (within & ~imprecise)
-    failed = ~(passed | kinks | imprecise)
-    relative = error / xp.where(size > 0, size, 1.0)
+    off, size = xp.abs(a - c), xp.maximum(xp.abs(a), xp.abs(c))
+    near = off <= tolerance * size + blur
+    passed = (off <= tolerance * size) | (near & (blur <= DECISIVE * size))
+    return xp.where(passed, PASS, xp.where(near, UNDECIDED, FAIL))
 
-    def largest(measure, among, count):
-        left = xp.reshape(xp.where(among, measure, -1.0), (-1,))
-        for _ in range(count):
-            entry = int(xp.argmax(left))
-            if left[entry] < 0:
-                return
-            left[entry] = -1.0
-            index = position(entry, n.shape)
-            yield Entry(index, float(n[index]), float(a[index]), float(relative[index]))
 
-    return ParameterCheck(
-        **settled,
-        passed=int(passed.sum()),
-        kinks=int(kinks.sum()),
-        imprecise=int(imprecise.sum()),
-        failed=int(failed.sum()),
-        zeros=int((size == 0).sum()),
-        largest=next(largest(relative, failed if failed.any() else passed, 1), None),
-        worst=tuple(largest(error, failed, worst)),
-        hint=_hint(a, n, failed, samples),
-    )
+def by_two_looks(a, large, small, tolerance, noise, blur):
+    """Return codes for entries whose slopes (2, …) were measured over two steps; UNDECIDED needs a closer look."""
+    xp = namespace(a)
+    wide, c = 0.5 * (large[0, ...] + large[1, ...]), 0.5 * (small[0, ...] + small[1, ...])
+    off, size, gap = xp.abs(a - c), xp.maximum(xp.abs(a), xp.abs(c)), xp.abs(small[0, ...] - small[1, ...])
+    near = tolerance * size
+    passed = (off <= near) | ((off <= near + noise) & (noise <= DECISIVE * size))
+    failed = (xp.abs(c - wide) <= 0.05 * off) & (off > 3 * gap + 8 * blur + near + noise)
+    return xp.where(passed, PASS, xp.where(failed, FAIL, UNDECIDED))
+
+
+def decide(a, rows, tolerance, noise):
+    """Return (code, c, error bar) of one entry from ``rows`` [(R, L, ν)], from large steps to small ones.
+
+    The error bar of a step is the distance from the larger step's C, or a quarter of the gap if that is more, and ν;
+    the whole gap where that does not shrink. The smallest that no smaller step contradicts is taken.
+    """
+    rows = [row for row in rows if math.isfinite(row[0]) and math.isfinite(row[1])]
+    c = [0.5 * (right + left) for right, left, _ in rows]
+    gap, blur = [abs(right - left) for right, left, _ in rows], [row[2] for row in rows]
+    bars = [math.inf] * len(rows)
+    for k in range(1, len(rows)):
+        rough = gap[k] > 3 * blur[k] and gap[k] > 0.3 * gap[k - 1]
+        bars[k] = max(abs(c[k] - c[k - 1]), gap[k] if rough else gap[k] / 4) + blur[k]
+    k = _most_exact(c, bars, blur)
+    if k is None:
+        return (UNDECIDED if rows else FAIL), (c[-1] if rows else math.nan), math.inf
+    at = _kink(gap, blur)
+    if at is not None:
+        (right, left, _), (wider_right, wider_left, _) = rows[at], rows[at - 1]
+        moved = (abs(right - wider_right) + abs(left - wider_left)) / 7  # on to a step of zero
+        slack = blur[at] + moved + tolerance * max(abs(right), abs(left)) + noise
+        between = min(right, left) - slack <= a <= max(right, left) + slack
+        return (KINK if between else FAIL), c[k], bars[k]
+    off, size = abs(a - c[k]), max(abs(a), abs(c[k]))
+    if off <= tolerance * size + noise:
+        return (PASS if noise <= DECISIVE * size or off <= tolerance * size else UNDECIDED), c[k], bars[k]
+    if off <= bars[k] + noise:
+        return (PASS if bars[k] + noise <= DECISIVE * size else UNDECIDED), c[k], bars[k]
+    return FAIL, c[k], bars[k]
+
+
+def _most_exact(c, bars, blur):
+    """Return the step with the smallest error bar that no smaller step contradicts, or None."""
+    bars = list(bars)
+    while bars and min(bars) < math.inf:
+        k = bars.index(min(bars))
+        if all(abs(c[j] - c[k]) <= bars[k] + blur[j] for j in range(k + 1, len(c))):
+            return k
+        bars[k] = math.inf
+    return None
+
+
+def _kink(gap, blur):
+    """Return the smallest step whose gap is no round-off if the gap stays there as the step shrinks, or None."""
+    clear = [k for k in range(1, len(gap)) if gap[k] > 4 * blur[k]]
+    if not clear:
+        return None
+    k = clear[-1]
+    closed = any(gap[j] + 2 * blur[j] < 0.3 * gap[k] for j in range(k + 1, len(gap)))
+    return k if gap[k] > 0.5 * gap[k - 1] and not closed else None
 
 
 def position(entry, shape):
@@ -74,73 +109,3 @@ def position(entry, shape):
         entry, i = divmod(entry, length)
         index.append(i)
     return tuple(reversed(index))
-
-
-def noise(change, loss):
-    """Return what round-off may do to an entry: that of the changes where they are propagated, else of the loss."""
-    xp = namespace(change.sides)
-    scale = xp.max(xp.abs(change.gradient)) if change.how == "difference" else loss / change.h
-    return NOISE * round_off(change.sides) * float(scale)
-
-
-def _slopes(change):
-    """Return the slopes (2, …) to the right and to the left."""
-    return namespace(change.sides).stack([change.sides[0, ...], -change.sides[1, ...]]) / change.h
-
-
-def _bends(small, large, slack):
-    """Return where the slopes to the right and to the left differ otherwise than those of a smooth function.
-
-    Those part in proportion to the step, and the slope in the middle hardly moves.
-    """
-    xp = namespace(small.sides)
-    part, parts = (xp.abs(right_left[0, ...] - right_left[1, ...]) for right_left in map(_slopes, (small, large)))
-    wider = large.h / small.h
-    in_proportion = xp.abs(part * wider - parts) <= 0.2 * parts + slack * wider
-    unmoved = xp.abs(small.gradient - large.gradient) <= 0.05 * parts + slack
-    return ~(in_proportion & unmoved) & (xp.maximum(part, parts) > slack)
-
-
-def _between(a, small, large, slack):
-    """Return where ``a`` lies between the slopes as measured with the smaller step and as continued to a step of 0."""
-    xp = namespace(a)
-    slopes = _slopes(small)
-    continued = slopes - (_slopes(large) - slopes) / (large.h / small.h - 1)
-    allowed = xp.concat([slopes, continued])
-    return (xp.min(allowed, axis=0) - slack <= a) & (a <= xp.max(allowed, axis=0) + slack)
-
-
-def _shape_hint(a, n):
-    hint = f"backpropagation has shape {a.shape}"
-    if a.shape == n.shape[::-1]:
-        return f"{hint}: transposed?"
-    if a.shape[a.ndim - n.ndim :] == n.shape:
-        return f"{hint}: a sum over the batch is missing?"
-    return hint
-
-
-def _hint(a, n, failed, samples):
-    """Return what all failures have in common, or nothing."""
-    xp = namespace(a)
-    if not failed.any():
-        return ""
-    if a.ndim == 2 and a.shape[0] == a.shape[1] and agree(a.T, n, 1e-3).all():
-        return "every entry is that of the transposed matrix"
-    if (a[failed] == 0).all():
-        return "backpropagation gives 0 for all of them: forgotten?"
-    if (n[failed] == 0).all():
-        return "the loss does not depend on these entries"
-    usable = failed & (n != 0)
-    ratios = xp.sort(a[usable] / n[usable])
-    ratio = float(ratios[ratios.size // 2])
-    if (xp.abs(ratios - ratio) <= 1e-3 * abs(ratio)).mean() < 0.99:
-        return ""
-    says = "every ratio is" if ratios.size > 1 else "the ratio is"
-    causes = {-1.0: "a sign", samples: "the batch size: a missing 1/N?", 1 / samples: "1/N: divided by N twice?"}
-    causes |= {2.0: "a factor of two", 0.5: "a factor of two"}
-    for value, cause in causes.items():
-        if abs(ratio - value) <= 2e-3 * abs(value) and value != 1:
-            return f"{says} {value:.6g}, {cause}"
-    if abs(ratio - 1) <= 1e-3 and failed.sum() > 0.5 * failed.size:
-        return f"{says} nearly 1: the loss is not quite the one that was differentiated, as with log(y + 1e-7)?"
-    return f"{says} {ratio:.6g}"

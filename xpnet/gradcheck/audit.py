@@ -1,0 +1,82 @@
+"""The numerical gradient itself is measured again, by the plain loop through the subject's own outputs."""
+
+import math
+
+from ..backend import random_generator
+from ..functions import namespace
+from .measuring import scale
+from .verdicts import FAIL, PASS, decide, position
+
+ENOUGH = 1e-4  # of a sum of entries: what the plain loop and the propagated changes may differ by
+CLEAR = 1e-3  # of a single entry
+
+
+def audit(reference, judged, count, seed):
+    """Measure drawn entries again; return a line about it and the problems.
+
+    They move together, each along the sign of its gradient and by a step that lets it weigh about as much as the
+    others; one by one if their sum is wrong. The entry with the largest relative error of each array is among them.
+    """
+    chosen = _chosen(judged, count, seed)
+    if not chosen:
+        return "", []
+    apart, sums = _together(reference, judged, chosen)
+    if not apart <= ENOUGH * sums:
+        return _singly(reference, judged, chosen)
+    share = apart / sums if sums else 0.0
+    return f"{len(chosen)} of {len(chosen)} entries agree with the plain loop, moved together to {share:.0e}", []
+
+
+def _chosen(judged, count, seed):
+    rng, names = random_generator(seed, "audit"), list(judged)
+    chosen, entries = set(), sum(math.prod(one.n.shape) for one in judged.values())
+    for name, one in judged.items():
+        if one.codes is not None and one.codes.size:
+            xp = namespace(one.a)
+            size = xp.maximum(xp.abs(one.a), xp.abs(one.n))
+            error = xp.where(one.codes == PASS, xp.abs(one.a - one.n) / xp.where(size > 0, size, 1.0), -1.0)
+            chosen.add((name, position(int(xp.argmax(error)), one.n.shape)))
+    while len(chosen) < min(count, entries):
+        name = names[rng.integers(len(names))]
+        shape = judged[name].n.shape
+        if math.prod(shape):
+            chosen.add((name, position(int(rng.integers(math.prod(shape))), shape)))
+    return sorted(chosen)
+
+
+def _together(reference, judged, chosen):
+    """Return (difference, sum) of the changes of the loss when all chosen entries move together."""
+    steps = {name: reference.step(name) for name, _ in chosen}
+    n = {(name, index): float(judged[name].n[index]) for name, index in chosen}
+    weights = sorted(abs(n[name, index]) * steps[name] for name, index in chosen)
+    middle, ends, promised = weights[len(weights) // 2], ({}, {}), 0.0
+    for name, index in chosen:
+        value, slope = reference.host[name][index], n[name, index]
+        size = abs(slope) * steps[name]
+        move = math.copysign(steps[name] * min(1.0, middle / size if size else 1.0), slope)
+        for side, sign in zip(ends, (1, -1), strict=True):
+            side[name, index] = value + value.dtype.type(sign * move)
+        promised += slope * (float(ends[0][name, index]) - float(ends[1][name, index]))
+    up, down = (reference.with_entries(side) for side in ends)
+    return abs(float(reference.weights @ (up - down)) - promised), abs(promised)
+
+
+def _singly(reference, judged, chosen):
+    wrong, furthest = [], 0.0
+    for name, index in chosen:
+        n = float(judged[name].n[index])
+        rows = [reference.entry(name, index, h) for h in scale(reference.step(name))]
+        code, measured, bar = decide(n, rows, CLEAR, 0.0)
+        if code == FAIL:
+            wrong.append((name, index, n, measured))
+        if math.isfinite(bar):
+            furthest = max(abs(measured - n), furthest)
+    line = f"{len(chosen) - len(wrong)} of {len(chosen)} entries agree with the plain loop, largest difference"
+    problems = []
+    if wrong:
+        name, index, n, measured = wrong[0]
+        problems.append(
+            f"the numerical gradient itself is doubtful: at {name} {index} it is {n:.6e}, but the plain loop through "
+            f"loss finds {measured:.6e}; the difference of a layer behind {name} is wrong"
+        )
+    return f"{line} {furthest:.0e}", problems

@@ -1,0 +1,88 @@
+"""How far round-off scatters what is computed, measured instead of assumed.
+
+Along a short line the results of an exact computation would be a smooth curve, so that their fourth to sixth
+differences are round-off alone. Source: J. Moré and S. Wild, Estimating computational noise, SIAM J. Sci. Comput. 33
+(2011).
+"""
+
+import math
+
+from array_api_compat import device
+
+from ..backend import random_generator, to_numpy
+from ..functions import namespace
+
+SAFE = 4.0  # standard deviations of round-off that are hardly ever exceeded
+TERMS, CANCELLED = 8, 64  # unit round-offs that a sum may be wrong by, and one that cancels, of its terms
+LINES, POINTS = 3, 8  # along which, and at how many points each, it is measured
+
+
+def backprop_noise(subject, gradients, elsewhere):
+    """Return {name: number}: what round-off may do to an entry of backpropagation, the most of each array.
+
+    It is at most the root of the unit round-off of the largest gradient: what is more is a kink that was met. And it is
+    at least some unit round-offs of the largest entry, or of that ``elsewhere``, at other values, if it is far larger
+    there: then sums cancel here whose terms are about as large.
+    """
+    names = [name for name, g in gradients.items() if g.size]
+    if not names:
+        return dict.fromkeys(gradients, 0.0)
+    xp = namespace(gradients[names[0]])
+    eps = {name: float(namespace(value).finfo(value.dtype).eps) for name, value in subject.values.items()}
+    largest = {name: float(abs(gradients[name]).max()) for name in names}
+    most = max(eps.values()) ** 0.5 * max(largest.values())
+    noise, start, scatter = dict.fromkeys(gradients, 0.0), 0, _scatter(subject, names, max(eps.values()))
+    for name in names:
+        stop = start + gradients[name].size
+        measured = 0.0 if scatter is None else min(float(xp.max(scatter[start:stop])), most)
+        other = float(abs(elsewhere[name]).max()) if name in elsewhere else 0.0
+        cancelled = CANCELLED * other if other > 100 * largest[name] else 0.0
+        noise[name], start = max(SAFE * measured, eps[name] * max(TERMS * largest[name], cancelled)), stop
+    return noise
+
+
+def _scatter(subject, names, eps):
+    """Return the standard deviations of the round-off of all gradients in one row, or None where there are none."""
+
+    def row(changed):
+        found = subject.gradients(changed)
+        flat = [to_numpy(found[name]).reshape(-1) for name in names]
+        xp = namespace(flat[0])
+        return xp.concat([xp.astype(one, xp.float64) for one in flat])
+
+    try:
+        found = [noise_of([row(changed) for changed in line]) for line in lines(subject.values, eps, 1)]
+        xp = namespace(found[0])
+        return xp.sort(xp.stack(found), axis=0)[LINES // 2, ...]
+    except Exception:  # whatever a foreign backward raises at values that nobody gave
+        return None
+
+
+def lines(values, eps, seed):
+    """Yield lines through ``values``, {name: array}, as lists of POINTS such dicts, everything moved a little."""
+    rng = random_generator(seed, "audit")
+    host = {name: to_numpy(value) for name, value in values.items()}
+    sizes = {name: abs(value) + 1e-3 * abs(value).max(initial=0.0) for name, value in host.items()}
+    if not any(size.any() for size in sizes.values()):
+        sizes = {name: size + 1.0 for name, size in sizes.items()}
+    for _ in range(LINES):
+        moves = {name: 0.05 * eps**0.5 * rng.standard_normal(size.shape) * size for name, size in sizes.items()}
+        yield [
+            {
+                name: namespace(v).asarray(host[name] + j * moves[name], dtype=v.dtype, device=device(v))
+                for name, v in values.items()
+            }
+            for j in range(1, POINTS + 1)
+        ]
+
+
+def noise_of(rows):
+    """Return the standard deviation of what is no smooth curve in rows of numbers along a line; 0 where not finite."""
+    xp = namespace(rows[0])
+    table, found = xp.stack(rows), []
+    for k in range(1, 7):
+        table = table[1:, ...] - table[:-1, ...]
+        if k >= 4:
+            found.append(xp.sqrt(math.factorial(k) ** 2 / math.factorial(2 * k) * xp.mean(table**2, axis=0)))
+    least = xp.min(xp.stack(found), axis=0)
+    return xp.where(xp.isfinite(least), least, 0.0)

@@ -1,0 +1,104 @@
+"""What a check would never come to look at: arrays in no ``parameters``, memory that two share, modes that differ."""
+
+import inspect
+
+from array_api_compat import is_array_api_obj, is_writeable_array
+
+from ..functions import namespace
+from ..layers import parameter_names
+from ..state import numbers_of, reachable
+
+
+def forgotten(subject):
+    """Return a line for each object that keeps a gradient beside an array that is not checked, after a backward.
+
+    An array that another forward replaces is no parameter, but something kept for ``backward``.
+    """
+    checked = {id(value) for value in subject.values.values()}
+    found = []
+    for thing in reachable(subject.state):
+        held = getattr(thing, "__dict__", None)
+        if isinstance(held, dict) and not isinstance(thing, type):
+            names = [name for name in held if _learns(held, name) and id(held[name]) not in checked]
+            found += [(thing, name, held[name]) for name in names]
+    if found:
+        subject.run(_other_input(subject))
+    lines = [_forgotten_line(thing, name) for thing, name, array in found if vars(thing).get(name) is array]
+    last = subject.layers[-1][1] if subject.layers else None
+    unread = [name for name in parameter_names(last) if id(getattr(last, name)) not in checked] if last else []
+    if unread:
+        lines.append(
+            f"{type(last).__name__} learns {', '.join(unread)}, but what an output layer learns is neither trained nor "
+            "checked: put it into a layer before"
+        )
+    return lines
+
+
+def _learns(held, name):
+    array, gradient = held[name], held.get(f"d{name}")
+    if not is_array_api_obj(array) or not is_array_api_obj(gradient) or array.shape != gradient.shape:
+        return False
+    return bool(array.ndim) and namespace(array).isdtype(array.dtype, "real floating")
+
+
+def _forgotten_line(thing, name):
+    kind = type(thing).__name__
+    return (
+        f"{kind} keeps d{name} beside {name}, but {name} is in no `parameters`, so that it is neither trained nor "
+        f'checked: write parameters = ("{name}", …) in {kind}'
+    )
+
+
+def _other_input(subject):
+    everything = {**subject.inputs, **subject.values}
+    name = "x" if "x" in everything else next(iter(everything))
+    return {name: 0.75 * everything[name] + 0.125}
+
+
+def shared_memory(values):
+    """Return (problems, pairs): lines about arrays whose own entries share memory, and pairs that share theirs."""
+    problems, pairs, names = [], [], list(values)
+    for place, name in enumerate(names):
+        if is_writeable_array(values[name]) and 0 not in values[name].shape:
+            overlaps, shared = _written_through(values, name, names[place + 1 :])
+            if overlaps:
+                problems.append(
+                    f"entries of {name} share memory with one another, so that none can move alone: give it a copy"
+                )
+            pairs += [(name, other) for other in shared]
+    return problems, pairs
+
+
+def _written_through(values, name, others):
+    """Write into an array; return whether its entries overlap and which other arrays it reaches, and put it back."""
+    array = numbers_of(values[name])
+    xp = namespace(array)
+    kept = xp.asarray(array, copy=True)
+    numbers = xp.reshape(xp.cumulative_sum(xp.reshape(xp.ones_like(kept), (-1,))), kept.shape)
+    try:
+        array[...] = numbers
+    except RuntimeError:  # a library that refuses to write where one number stands for many
+        return True, []
+    try:
+        if bool(xp.any(array != numbers)):
+            return True, []
+        array[...] = xp.nan
+        return False, [other for other in others if bool(xp.any(xp.isnan(values[other])))]
+    finally:
+        array[...] = kept
+
+
+def used_twice(subject, name):
+    """Return lines about the layers that hold an array of another layer: they may compute with it too."""
+    array = subject.values[name]
+    users = [title for title, layer in subject.layers if any(thing is array for thing in reachable([layer]))]
+    return [f"{name} is used by {' and '.join(users)}: its gradient is the sum of both"] if len(users) > 1 else []
+
+
+def modes(net):
+    """Return a line if ``net.loss`` may compute in another mode than ``net.gradient``, or nothing."""
+    try:
+        names = [name for name in inspect.signature(net.loss).parameters if "train" in name]
+    except (TypeError, ValueError):
+        return []
+    return [f"loss(x, t) has an argument {name}: is the gradient that of the same mode?" for name in names]
