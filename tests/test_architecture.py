@@ -30,7 +30,7 @@ COMPUTES = {
     "gradients": {"functions", "arrays", "steps", "moves"},
     "stacks": {"functions", "layers", "moves"},
     "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
-    "differences": {"functions", "layers", "gradients", "stacks", "trials", "state"},
+    "differences": {"functions", "layers", "moves", "steps", "stacks", "trials", "state"},
     "parameters": {"functions", "arrays", "layers", "backend"},  # backend for where arrays lie in memory
     "networks": {
         "arrays",
@@ -43,7 +43,7 @@ COMPUTES = {
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
     "gradcheck.measuring": {
-        *("functions", "gradients", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+        *("functions", "moves", "steps", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
@@ -56,7 +56,7 @@ COMPUTES = {
     "gradcheck.report": set(),
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
-        *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
+        *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
         *("gradcheck.overlooked", "gradcheck.report", "gradcheck.subjects", "gradcheck.untested"),
     },
 }

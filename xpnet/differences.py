@@ -38,10 +38,11 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from .functions import namespace, on_host
-from .gradients import both_sides, default_step, require_step
 from .layers import is_affine
+from .moves import both_sides
 from .stacks import by_entries, is_ours
 from .state import unchanged
+from .steps import default_step, require_step
 from .trials import Row
 
 METHODS = ("auto", "difference", "stacked", "loop")

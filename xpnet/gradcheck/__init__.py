@@ -6,8 +6,8 @@ import sys
 import time
 import warnings
 
-from ..gradients import require_step
 from ..state import unchanged
+from ..steps import require_step
 from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
@@ -36,8 +36,8 @@ def check_gradients(
     with that. ``audit`` entries drawn with ``seed`` are measured once more by the plain loop through ``loss`` itself.
     ``h`` and ``method`` are those of ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows
     a bar on a terminal if the check takes long. ``map``, such as that of a ``ProcessPoolExecutor``, shares the plain
-    loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check runs
-    is afterwards as it was, also when something raises.
+    loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check
+    runs is afterwards as it was, also when something raises.
 
     Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. Raises
     TypeError for what is neither network nor layer and for integer or complex parameters, and what ``net`` raises.

@@ -14,8 +14,9 @@ from array_api_compat import device
 
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
-from ..gradients import default_step, entry_at, positions
+from ..moves import entry_at, positions
 from ..state import numbers_of
+from ..steps import default_step
 from .contracts import gradients_on_host
 from .noise import SAFE, lines, noise_of
 
