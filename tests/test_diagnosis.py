@@ -16,6 +16,7 @@ from xpnet import (
     Sigmoid,
     TrainingError,
     TwoLayerNet,
+    check_gradients,
     get_backend,
     load_mnist,
     train,
@@ -427,3 +428,9 @@ class TestLeaves:
         with pytest.raises(TrainingError):
             list(train(Network([Affine(W)]), x, torch.arange(12) % 3, epochs=9))
         assert torch.equal(W.detach(), before)
+
+
+def test_a_check_of_one_softmax_score_says_so_in_its_report(rng):
+    check = check_gradients(TwoLayerNet(4, 5, 1), rng.normal(size=(6, 4)), (np.arange(6) % 2.0)[:, None])
+    assert not check
+    assert "softmax over one score is" in str(check)
