@@ -4,7 +4,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from work import Net, slow
+from work import Net, cubes, slow
 
 from xpnet import check_gradients, numerical_gradient
 
@@ -39,10 +39,6 @@ def report(map):
     x = np.random.default_rng(1).standard_normal((3, 50))
     assert np.array_equal(numerical_gradient(cubes, x, map=map), numerical_gradient(cubes, x))
     print("as without workers", flush=True)
-
-
-def cubes(x):
-    return float(np.sum(x**3))
 
 
 if __name__ == "__main__":

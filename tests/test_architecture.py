@@ -26,7 +26,7 @@ COMPUTES = {
     "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
     "steps": {"functions", "arrays"},
-    "moves": {"functions", "arrays"},
+    "moves": {"functions", "arrays", "workers"},
     "gradients": {"functions", "arrays", "steps", "moves"},
     "stacks": {"functions", "layers", "moves"},
     "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},

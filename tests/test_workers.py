@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from work import Net, failing, killing, squares
+from work import Holder, Net, changing, cubes, cubes_of, failing, killing
 
-from xpnet import check_gradients, workers
+from xpnet import check_gradients, numerical_gradient, workers
 from xpnet.workers import shared_out
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +67,47 @@ class TestChecks:
     def test_what_is_no_map_is_refused(self):
         with pytest.raises(TypeError, match=r"map is 4; it must be a function such as the map of"):
             check_gradients(Net(6, 4, 3), X, T, map=4)
+
+
+class TestNumericalGradients:
+    @pytest.mark.parametrize("options", [{}, {"h": 1e-4}, {"points": True}])
+    def test_they_are_those_of_one_process_to_the_last_bit(self, pool, options):
+        x = np.random.default_rng(1).standard_normal((3, 4))
+        expected = numerical_gradient(cubes, x, **options)
+        assert np.array_equal(numerical_gradient(cubes, x, map=pool.map, **options), expected)
+
+    def test_arrays_of_every_library(self, pool, case):
+        if case.guarded:
+            pytest.skip("a guard of these tests, which other processes cannot import")
+        x = case.asarray(np.random.default_rng(1).standard_normal((3, 4)))
+        found, expected = numerical_gradient(cubes_of, x, map=pool.map), numerical_gradient(cubes_of, x)
+        case.assert_ours(found, (3, 4))
+        assert np.array_equal(case.host(found), case.host(expected))
+
+    def test_a_function_that_holds_the_array_itself(self, pool):
+        for w in (np.asarray([1.0, 2.0, 3.0]), np.zeros(3)):
+            assert np.allclose(numerical_gradient(Holder(w), w, map=pool.map), 2 * w)
+
+    def test_one_that_holds_a_view_of_it_is_said_to_ignore_its_argument(self, pool):
+        w = np.asarray([1.0, 2.0, 3.0])
+        with pytest.raises(ValueError, match=r"f ignores its argument\. Other processes call it"):
+            numerical_gradient(Holder(w), w[:], map=pool.map)
+
+    def test_one_that_changes_its_argument_is_told(self, pool):
+        with pytest.raises(ValueError, match="f changes its argument"):
+            numerical_gradient(changing, np.ones(3), map=pool.map)
+
+    def test_a_lambda_is_refused_in_words(self, pool):
+        with pytest.raises(TypeError, match=r"cannot be sent to other processes .*no lambda"):
+            numerical_gradient(lambda x: x.sum(), np.ones(3), map=pool.map)
+
+    def test_an_exception_of_the_function_arrives(self, pool):
+        with pytest.raises(LookupError, match="a planted mistake"):
+            numerical_gradient(failing, np.ones(3), map=pool.map)
+
+    def test_stacks_and_a_map_do_not_go_together(self, pool):
+        with pytest.raises(ValueError, match="give one of the two"):
+            numerical_gradient(cubes, np.ones(3), stacked=True, map=pool.map)
 
 
 def count_places(thing, part):
@@ -145,3 +186,46 @@ def run_each(thing, part):
 def slowly_then(thing, part):
     time.sleep(0.2)
     return thing(part)
+
+
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+WAYS = {
+    "processes": ([sys.executable], None),
+    "mpi": ([MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py.futures"], "mpi4py"),
+    "dask": ([sys.executable], "distributed"),
+    "dask-executor": ([sys.executable], "distributed"),
+}
+
+
+def start(way, command):
+    threads = dict.fromkeys(workers.THREADS, "1")
+    return subprocess.Popen(
+        [*command, ROOT / "tests" / "check_on_workers.py", way],
+        env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+class TestAsAUserStartsIt:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_the_numbers_are_those_without_workers(self, way):
+        command, needed = WAYS[way]
+        if (needed and not find_spec(needed)) or not all(command):
+            pytest.skip(f"no {needed}; run: pip install {'mpi4py mpich' if way == 'mpi' else 'distributed'}")
+        with start(way, command) as process:
+            out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (0, "as without workers\n"), err
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups that share Ctrl-C like this")
+    def test_ctrl_c_ends_all_processes(self):
+        with start("slow", [sys.executable]) as process:
+            assert process.stdout.readline() == "begun\n"
+            time.sleep(2)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            begun = time.perf_counter()
+            _, err = process.communicate(timeout=60)
+        assert time.perf_counter() - begun < 20  # of 100 s that the work takes
+        assert process.returncode != 0
+        assert "KeyboardInterrupt" in err
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)

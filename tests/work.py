@@ -5,10 +5,20 @@ import signal
 import time
 
 import numpy as np
+from array_api_compat import array_namespace
 
 
-def squares(x):
+def cubes(x):
     return float(np.sum(x**3))
+
+
+def cubes_of(x):
+    return array_namespace(x).sum(x**3)
+
+
+def changing(x):
+    x *= 2
+    return float(x.sum())
 
 
 def failing(x):
