@@ -72,7 +72,7 @@ ALLOWED = {
     "ranks": {"watchdog"},
     "agreement": {"backend", "functions", "state", "__version__"},
     "parallel": {"agreement", "backend", "functions", "ranks", "training"},
-    "workers": set(),
+    "workers": {"backend"},
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }
