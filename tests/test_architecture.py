@@ -26,7 +26,7 @@ COMPUTES = {
     "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
     "steps": {"functions", "arrays"},
-    "moves": {"functions", "arrays"},
+    "moves": {"functions", "arrays", "workers"},
     "gradients": {"functions", "arrays", "steps", "moves"},
     "stacks": {"functions", "layers", "moves"},
     "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
@@ -72,7 +72,7 @@ ALLOWED = {
     "ranks": {"watchdog"},
     "agreement": {"backend", "functions", "state", "__version__"},
     "parallel": {"agreement", "backend", "functions", "ranks", "training"},
-    "workers": set(),
+    "workers": {"backend"},
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }
