@@ -1,7 +1,8 @@
 """Train a two-layer network on MNIST and watch it learn: about 97 % test accuracy after a minute or less.
 
 Without options this is the setting of chapter 5 of the book: 784-50-10, ReLU, batches of 100, learning rate 0.1,
-10,000 iterations. Set XPNET_BACKEND (or --backend) and the same lines run on another array library or a GPU.
+10,000 iterations. Set XPNET_BACKEND (or --backend) and the same lines run on another array library or a GPU. On several
+processes, GPUs or machines: mpiexec -n 4 python -m mpi4py train.py --distributed
 """
 
 import argparse
@@ -66,6 +67,8 @@ def command_line():
         f"where Python decides the time: {', '.join(PYTHON_BOUND)}")
     add("--seed", type=seed, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
+    add("--distributed", action="store_true", help="share every batch among the processes that mpiexec started")
+    add("--by-share", action="store_true", help="with it: each process reads its share of the data only")
     add("--data", metavar="FOLDER", help="other IDX files in MNIST's layout, such as Fashion-MNIST")
     add("--checkpoint", metavar="FILE", help="keep all that is needed to go on in FILE (.npz), written at every epoch")
     add("--resume", action="store_true", help="go on from --checkpoint FILE, as if the run had never stopped")
@@ -86,7 +89,7 @@ def open_checkpoint(options, settings, network):
             save_training(network, [], options.checkpoint, settings=settings)  # if it cannot be written, say so now
         return []
     state = load_training(options.checkpoint)
-    for name, now in settings.items():
+    for name, now in {**dict.fromkeys(state.settings), **settings}.items():
         if (then := state.settings.get(name)) != now:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{options.checkpoint} was begun with {option} {then}, now it is {now}; give the same")
@@ -94,13 +97,15 @@ def open_checkpoint(options, settings, network):
     return state.records
 
 
-def begin(options, backend, network, data, iterations, last, on_iteration):
+def begin(options, backend, network, data, iterations, batch_size, last, on_iteration):
     """Return the training, and in words whether its step is compiled."""
     settings = {
-        "iterations": iterations, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
+        "iterations": iterations, "batch_size": batch_size, "learning_rate": options.learning_rate,
         "replacement": options.replacement, "gradient": options.gradient, "rng": options.seed, "resume": last,
     }
-    asked = backend.name.startswith(PYTHON_BOUND) if options.compile is None else options.compile
+    asked = options.compile
+    if asked is None:  # a step that ranks take together is not compiled
+        asked = backend.name.startswith(PYTHON_BOUND) and not options.distributed
     how = ""
     if asked:
         try:
@@ -108,6 +113,24 @@ def begin(options, backend, network, data, iterations, last, on_iteration):
         except CompileError as error:
             how = f", not compiled: {error}"
     return train(network, *data, on_iteration=on_iteration, **settings), how
+
+
+def start_ranks(options):
+    """Return the communicator of a distributed run and its ranks, from now on watched; (None, None) on one process."""
+    if options.by_share and not options.distributed:
+        raise ValueError("--by-share belongs to --distributed")
+    if not options.distributed:
+        return None, None
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise ValueError(f"--distributed needs mpi4py and an MPI ({error}); run: pip install mpi4py mpich") from error
+    from xpnet.parallel import Ranks
+
+    comm = MPI.COMM_WORLD
+    if comm.rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - rank 0 speaks for all
+    return comm, Ranks.of(comm) if comm.size > 1 else None
 
 
 def draw(options, records, network, x, t):
@@ -130,8 +153,19 @@ def main():
     parser = command_line()
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in RUN}
+    comm = ranks = None
+
+    def stop(status, error):
+        if ranks:
+            ranks.fail(error)  # one message for all of them, which names the rank
+        parser.exit(status, f"{parser.prog}: error: {error}\n")
+
     try:
-        backend = get_backend(options.backend)
+        comm, ranks = start_ranks(options)
+        if comm:
+            from xpnet.parallel import DataParallel, describe_ranks, rank_backend
+        backend = rank_backend(comm, options.backend) if comm else get_backend(options.backend)
+        ranked = f", {describe_ranks(comm, backend.asarray(0.0))}" if comm else ""
         pictures = options.save_plot or options.show_mistakes is not None
         if options.save_plot:
             folder, kind = os.path.dirname(options.save_plot), os.path.splitext(options.save_plot)[1]
@@ -142,22 +176,38 @@ def main():
 
             if options.show_mistakes == "" and matplotlib.get_backend().lower() == "agg":
                 raise ValueError("no window can be opened here; name a file: --show-mistakes FILE")
-        (x_train, t_train), (x_test, t_test) = load_mnist(one_hot_label=True, folder=options.data, backend=backend)
+        share = (comm.rank, comm.size) if options.by_share else None
+        (x_train, t_train), (x_test, t_test) = load_mnist(
+            one_hot_label=True, folder=options.data, backend=backend, share=share
+        )
+        batch_size = options.batch_size
+        if share:
+            settings["by_share"] = comm.size  # shares of another number of ranks are other shares
+            if batch_size % comm.size:
+                raise ValueError(f"--batch-size {batch_size} cannot be shared equally by {comm.size} ranks")
+            batch_size //= comm.size
+        if options.epochs:
+            iterations = options.epochs * -(-x_train.shape[0] // batch_size)  # the last batch may be short
+        else:
+            iterations = options.iterations or 10_000
         network = TwoLayerNet(
             x_train.shape[1], options.hidden, t_train.shape[1],
             activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
         )
-        records = open_checkpoint(options, settings, network)
-        per_epoch = -(-x_train.shape[0] // options.batch_size)  # the last batch may be short
-        iterations = options.epochs * per_epoch if options.epochs else options.iterations or 10_000
+        records = open_checkpoint(options, settings, network) if not comm or comm.rank == 0 else None
+        if comm:
+            records = comm.bcast(records)
+            network = DataParallel(
+                network, comm, by_share=options.by_share, settings={**settings, "iterations": iterations}
+            )
         last = records[-1] if records else None
         data = x_train, t_train, x_test, t_test
-        training, how = begin(options, backend, network, data, iterations, last, lambda: bar.update())
-        print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}{how}", flush=True)
+        training, how = begin(options, backend, network, data, iterations, batch_size, last, lambda: bar.update())
+        print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}{how}{ranked}", flush=True)
     except ModuleNotFoundError:
-        parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: pip install matplotlib\n")
+        stop(2, "pictures need matplotlib; run: pip install matplotlib")
     except (BackendError, OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
+        stop(2, error)
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: stopped by Ctrl-C before the training began\n")
 
@@ -177,16 +227,17 @@ def main():
                 )
         except KeyboardInterrupt:
             interrupted = True
-        except (TrainingError, OSError, ValueError) as error:
+        except (TrainingError, OSError, ValueError, RuntimeError) as error:
             bar.close()
-            parser.exit(1, f"{parser.prog}: error: {error}\n")
+            stop(1, error)
     if interrupted:
         print("stopped by Ctrl-C; the network as it is now:")
-    print(f"test accuracy {float(network.accuracy(x_test, t_test)):.4f}")
+    print(f"test accuracy {float(network.accuracy(x_test, t_test)):.4f}", flush=True)
     if interrupted and options.checkpoint:
         again = [*sys.argv, *([] if options.resume else ["--resume"])]
-        print(f"{options.checkpoint} holds the last whole epoch; to go on: {shlex.join(['python', *again])}")
-    if pictures and not interrupted:
+        launch = ["mpiexec", "-n", f"{comm.size}", "python", "-m", "mpi4py"] if comm else ["python"]
+        print(f"{options.checkpoint} holds the last whole epoch; to go on: {shlex.join([*launch, *again])}")
+    if pictures and not interrupted and getattr(network, "leader", True):
         draw(options, records, network, x_test, t_test)
     return 130 if interrupted else 0  # 128 + SIGINT, as shells expect
 

@@ -20,16 +20,20 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 # what each module of the mathematics may import from the package; each may also use the standard library
 COMPUTES = {
     "functions": set(),
+    "arrays": {"functions"},
     "state": {"functions"},
     "losses": {"functions"},
-    "layers": {"functions"},
+    "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
-    "gradients": {"functions"},
-    "stacks": {"functions", "layers", "gradients"},
-    "trials": {"functions", "layers", "stacks", "state"},
-    "differences": {"functions", "layers", "gradients", "stacks", "trials", "state"},
-    "parameters": {"functions", "layers", "backend"},  # backend for where arrays lie in memory
+    "steps": {"functions", "arrays"},
+    "moves": {"functions", "arrays"},
+    "gradients": {"functions", "arrays", "steps", "moves"},
+    "stacks": {"functions", "layers", "moves"},
+    "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
+    "differences": {"functions", "layers", "moves", "steps", "stacks", "trials", "state"},
+    "parameters": {"functions", "arrays", "layers", "backend"},  # backend for where arrays lie in memory
     "networks": {
+        "arrays",
         *("functions", "layers", "output_layers", "gradients", "stacks", "differences", "parameters"),
         "backend",  # for its random numbers and where new arrays go
     },
@@ -38,7 +42,9 @@ COMPUTES = {
     "gradcheck.overlooked": {"functions", "layers", "state"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
-    "gradcheck.measuring": {*("functions", "gradients", "state", "backend"), "gradcheck.noise", "gradcheck.contracts"},
+    "gradcheck.measuring": {
+        *("functions", "moves", "steps", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+    },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
@@ -50,7 +56,7 @@ COMPUTES = {
     "gradcheck.report": set(),
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
-        *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
+        *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
         *("gradcheck.overlooked", "gradcheck.report", "gradcheck.subjects", "gradcheck.untested"),
     },
 }
@@ -58,9 +64,15 @@ ALLOWED = {
     **COMPUTES,
     "capturing": set(),
     "compiling": {"backend", "capturing"},
-    "training": {"backend", "compiling"},
+    "diagnosis": {"arrays", "functions", "backend"},
+    "training": {"arrays", "functions", "backend", "compiling", "diagnosis"},
     "saving": {"backend", "functions", "training", "__version__"},
     "backend": set(),
+    "watchdog": set(),
+    "ranks": {"watchdog"},
+    "agreement": {"backend", "functions", "state", "__version__"},
+    "parallel": {"agreement", "backend", "functions", "ranks", "training"},
+    "workers": set(),
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }
@@ -234,7 +246,8 @@ def test_the_list_of_public_names_is_complete_and_true():
 
 # plumbing and records: nothing in them comes from the book or a paper
 WITHOUT_SOURCE = {"Backend", "BackendError", "to_numpy", "why_unusable", "EpochRecord", "GradientCheck"} | {
-    *("save_parameters", "load_parameters", "save_training", "load_training", "TrainingState", "TrainingError", "CompileError"),
+    *("save_parameters", "load_parameters", "save_training", "load_training", "TrainingState", "TrainingError"),
+    "CompileError",
 }
 
 

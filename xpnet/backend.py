@@ -4,6 +4,7 @@ A backend is asked for by name: an argument, else the environment variable ``XPN
 serves whoever *creates* arrays (networks, data sets, scripts). Computing takes library and device from the arrays.
 """
 
+import contextlib
 import os
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -85,6 +86,20 @@ def get_backend(name=None):
     return Backend(name, xp, device)
 
 
+def backend_of_rank(name, number):
+    """Return the backend ``name``, or the environment's choice, on GPU ``number`` of this machine, counted round.
+
+    A name that says which device keeps it. Raises BackendError as ``get_backend`` does.
+    """
+    asked, gpus = name or os.environ.get(ENVIRONMENT_VARIABLE, "").strip(), 0
+    with contextlib.suppress(Exception):  # which get_backend explains
+        if asked == "cupy":
+            gpus = import_module("cupy").cuda.runtime.getDeviceCount()
+        elif asked == "torch:cuda":
+            gpus = import_module("torch").cuda.device_count()
+    return get_backend(f"{asked}:{number % gpus}" if gpus else name)
+
+
 def why_unusable(name=None):
     """Return None if the backend ``name`` can be used, else the sentence that says why not and what to do.
 
@@ -98,8 +113,11 @@ def why_unusable(name=None):
     return None
 
 
-def to_numpy(x):
+def to_numpy(x, *, out=None):
     """Return an array of any backend and device as a NumPy array on the host; waits for the device.
+
+    ``out``, which ``page_locked`` gave for an array of that shape, is written and returned.
+    Numbers in bfloat16, which NumPy does not have, become float32.
 
     >>> to_numpy([1.0, 2.0])
     array([1., 2.])
@@ -108,25 +126,26 @@ def to_numpy(x):
 
     library = type(x).__module__.partition(".")[0]
     if library == "cupy":
-        return x.get()
+        return x.get(out=out)
     if library == "torch":
-        return x.detach().cpu().numpy()
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        return (x.float() if x.dtype == import_module(library).bfloat16 else x).numpy()
     if library == "array_api_strict":
         return np.asarray(x.to_device(import_module(library).Device("CPU_DEVICE")))
-    return np.asarray(x)
+    x = np.asarray(x)
+    return x.astype("float32") if x.dtype.name == "bfloat16" else x
 
 
 def memory_of(x):
     """Return (first, last): the addresses between which the numbers of an array lie, or None where no one can write."""
     library = type(x).__module__.partition(".")[0]
     x = x._array if library == "array_api_strict" else x
-    if library == "torch":
-        first, strides = x.data_ptr(), [step * x.element_size() for step in x.stride()]
-    elif library == "cupy":
-        first, strides = x.data.ptr, x.strides
-    elif hasattr(x, "__array_interface__") and hasattr(x, "strides"):
-        first, strides = x.__array_interface__["data"][0], x.strides
-    else:
+    try:
+        if library == "torch":
+            first, strides = x.data_ptr(), [step * x.element_size() for step in x.stride()]
+        else:
+            first, strides = x.data.ptr if library == "cupy" else x.__array_interface__["data"][0], x.strides
+    except (AttributeError, RuntimeError):  # also a tensor that stands for others while a step is recorded
         return None
     reach = [step * (length - 1) for step, length in zip(strides, x.shape, strict=True)]
     return first + sum(min(r, 0) for r in reach), first + sum(max(r, 0) for r in reach)

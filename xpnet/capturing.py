@@ -1,7 +1,8 @@
-"""A step of CuPy captured as a CUDA graph, matrix products included, and replayed by one launch."""
+"""Steps recorded once and replayed by one launch: PyTorch's own way, and CuPy's with its matrix products."""
 
 import ctypes
 import threading
+import warnings
 import weakref
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -10,6 +11,26 @@ from importlib import import_module
 WORKSPACE = 2**25  # bytes that cuBLAS may use in a captured graph: what NVIDIA advises for its largest devices
 
 _current = threading.local()  # the products of the capture that this thread is in
+
+
+def recorded_by_torch(step, practice, arrays):
+    """Return launch(count) of ``step(*arrays)`` as PyTorch's compiler makes it, on a GPU as a CUDA graph."""
+    torch, proxies = import_module("torch"), import_module("torch.fx.experimental.proxy_tensor")
+    where = arrays[1].device
+    with warnings.catch_warnings(action="ignore"):  # the compiler's, about itself
+        step = torch.compile(proxies.make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*practice))
+        if where.type == "cpu":
+            step(*practice)
+            return lambda count: [step(*arrays) for _ in range(count)]
+        with torch.cuda.device(where):
+            stream, captured = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # libraries set themselves up before the capture
+                step(*practice)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(captured):
+                step(*arrays)
+    return lambda count: [captured.replay() for _ in range(count)]
 
 
 @cache
@@ -38,7 +59,7 @@ def _fit(a, b):
 
 
 class _Products:
-    """Products of matrices by a cuBLAS handle and a workspace of their own, which live as long as the captured graph."""
+    """Products of matrices by a cuBLAS handle and a workspace of their own, which live as long as the graph."""
 
     def __init__(self, cupy, stream):
         cublas = import_module("cupy_backends.cuda.libs.cublas")
@@ -73,8 +94,8 @@ class _Products:
         return out
 
 
-def recorded_by_cupy(one, practice, arrays):
-    """Return launch(count) of ``one(*arrays)``, captured as a CUDA graph after a first run as ``one(*practice)``."""
+def recorded_by_cupy(step, practice, arrays):
+    """Return launch(count) of ``step(*arrays)``, captured as a CUDA graph after a first run as ``step(*practice)``."""
     cupy, where = import_module("cupy"), arrays[1].device
     with where:
         stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
@@ -82,7 +103,7 @@ def recorded_by_cupy(one, practice, arrays):
 
     def captured(parameters, *rest):
         kind = _capturable()
-        one([value.view(kind) for value in parameters], *(array.view(kind) for array in rest))
+        step([value.view(kind) for value in parameters], *(array.view(kind) for array in rest))
 
     @contextmanager
     def aside():

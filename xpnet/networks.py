@@ -1,17 +1,24 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
-from math import isfinite
+import warnings
+from math import isfinite, prod
 from numbers import Integral, Real
 from types import MappingProxyType
 
 from array_api_compat import device
 
+from .arrays import classes_of, require_precision
 from .backend import get_backend, random_generator
 from .differences import loss_changes
-from .functions import namespace, require_floats, softmax
+from .functions import namespace, refuse_single_class, require_floats, softmax
 from .layers import Affine, Relu, Sigmoid, has_own
 from .output_layers import SoftmaxWithLoss
 from .parameters import Parameters
+
+ONE_SCORE = (
+    "the network has one score, whose softmax is always 1 and whose loss is always 0: nothing can be learned; give two "
+    "classes two scores, or measure values with last_layer=IdentityWithLoss()"
+)
 
 
 class Network:
@@ -38,15 +45,26 @@ class Network:
             kind = type(layer).__name__
             count[kind] = count.get(kind, 0) + 1
             names[f"{kind}{count[kind]}"] = layer
-        self._layers = names
+        self._layers, self._params, self._shapes = names, Parameters(layers), None
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
-        self.params = Parameters(layers)
         self._first = next(iter(self.params), None)
 
     @property
     def layers(self):
-        """The layers by their names, which cannot be assigned to."""
+        """The layers by class and number: Affine1, Relu1, Affine2."""
         return MappingProxyType(self._layers)
+
+    @property
+    def params(self):
+        """The learned arrays by name, such as W1 and b1."""
+        return self._params
+
+    @params.setter
+    def params(self, value):
+        raise AttributeError(
+            "params belong to the layers that compute with them, and a dict in their place would learn nothing; assign "
+            "single ones, params['W1'] = W, or give Network layers with arrays of your own"
+        )
 
     def _inputs(self, x):
         """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
@@ -69,9 +87,13 @@ class Network:
 
         Raises TypeError if ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
         """
-        x = self._inputs(x)
-        for layer in self.layers.values():
+        x, shapes = self._inputs(x), []
+        for layer in self._layers.values():
+            shapes.append(x.shape)
             x = layer.forward(x)
+            if not hasattr(x, "shape"):
+                raise TypeError(f"{type(layer).__name__}.forward returned {type(x).__name__}; it must return one array")
+        self._shapes = shapes
         return x
 
     def probabilities(self, x):
@@ -81,44 +103,46 @@ class Network:
     def loss(self, x, t):
         """Return the loss of inputs ``x`` (N, D) against targets ``t``: labels (N,) or weights (N, C).
 
-        Raises as ``predict`` does, and ValueError or TypeError if targets do not fit.
+        Raises as ``predict`` does, and ValueError or TypeError if targets do not fit. Warns if softmax has one score.
         """
         namespace(x, t, names="x and t")
-        return self.last_layer.forward(self.predict(x), t)
+        scores = self.predict(x)
+        refuse_single_class(t, scores)
+        if isinstance(self.last_layer, SoftmaxWithLoss) and scores.shape[-1:] == (1,):
+            warnings.warn(ONE_SCORE, stacklevel=2)
+        return self.last_layer.forward(scores, t)
 
     def accuracy(self, x, t, *, chunk=2000):
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
-        ``t`` holds labels (N,), or one-hot or soft weights (N, C), of which the largest counts. Works through
-        ``chunk`` samples at a time, so that intermediate results stay in the processor's cache. A sample whose scores
-        or weights hold NaN counts as wrong; a network with one score, which names no class, gets NaN. Raises as
-        ``predict`` does, TypeError if ``t`` holds no real numbers, and ValueError if it does not fit or ``chunk`` is
-        not positive.
+        Scores and inputs may have further axes in between, as in sequences: then ``t`` holds labels (N, T) or weights
+        (N, T, C), and every place counts. ``t`` holds integer labels (N,), or one-hot or soft weights (N, C), of which
+        the largest counts. Works through ``chunk`` samples at a time, so that intermediate results stay in the
+        processor's cache. A sample whose scores or weights hold NaN counts as wrong; a network with one score, which
+        names no class, gets NaN. Raises as ``predict`` does, TypeError if ``t`` holds no real numbers or labels are
+        floats, and ValueError if it does not fit or ``chunk`` is not positive.
         """
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
         if not isinstance(chunk, Integral) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
-        if x.ndim < 2 or 0 in x.shape or 0 in t.shape or not 1 <= t.ndim <= 2 or t.shape[0] != x.shape[0]:
+        if x.ndim < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, …) and "
                 "labels (N,) or weights (N, C), for at least one sample"
             )
-        labels = xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1) if t.ndim == 2 else t
-        if t.ndim == 2 and xp.isdtype(t.dtype, "real floating"):
-            labels = xp.where(xp.any(xp.isnan(t), axis=-1), -1, labels)
-        right = []
+        right, places = [], 0
         for start in range(0, x.shape[0], chunk):
             stop = min(start + chunk, x.shape[0])
             scores = self.predict(x[start:stop, ...])
-            if t.ndim > 1 and t.shape[-1] != scores.shape[-1]:
-                raise ValueError(f"targets t have shape {tuple(t.shape)}, but there are {scores.shape[-1]} classes")
+            labels = classes_of(t[start:stop, ...], scores, x)
             if scores.shape[-1] == 1:
                 return xp.asarray(xp.nan, dtype=x.dtype, device=device(x))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
-            right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & ~unknown))
-        return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
+            right.append(xp.count_nonzero((best == xp.astype(labels, best.dtype)) & ~unknown))
+            places += prod(best.shape)
+        return xp.astype(xp.sum(xp.stack(right)), x.dtype) / places
 
     def loss_and_gradient(self, x, t, dout=1.0):
         """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.
@@ -131,14 +155,15 @@ class Network:
         return self.loss(x, t), {name: dout * value for name, value in self.gradient(x, t).items()}
 
     def _backpropagate(self, x, t, dout):
+        self._shapes = None
         loss = self.loss(x, t)
         # an output layer of your own may know no dout, or ignore it
         dout = dout * self.last_layer.backward()
-        first, *others = self.layers.values()
-        for layer in reversed(others):
+        first, *others = self._layers.values()
+        shapes = self._shapes or [None] * (1 + len(others))  # a predict of your own keeps none
+        for layer, shape in zip(reversed(others), reversed(shapes), strict=False):
             dout = layer.backward(dout)
-            if dout is None:
-                raise TypeError(f"{type(layer).__name__}.backward returned None; it must return the gradient of its x")
+            _require_gradient(layer, dout, shape)
         # the gradient with respect to the data is never needed, and costs as much as the first layer's own
         (first.backward_parameters if has_own(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
@@ -182,6 +207,16 @@ class Network:
             options["method"] = "loop"
         shared = self.params.shared([*self.layers.values(), self.last_layer])
         return loss_changes(self, x, t, shared=shared, **options)
+
+
+def _require_gradient(layer, dout, shape):
+    """Raise unless ``dout``, what a backward returned, is an array of the ``shape`` of the layer's input."""
+    returned = f"{type(layer).__name__}.backward returned"
+    if not hasattr(dout, "shape"):
+        came = "None" if dout is None else type(dout).__name__
+        raise TypeError(f"{returned} {came}; it must return the gradient of its x, one array")
+    if shape is not None and dout.shape != shape:
+        raise ValueError(f"{returned} shape {tuple(dout.shape)}, but its x {tuple(shape)}; they must be equal")
 
 
 class SimpleNet(Network):
@@ -250,8 +285,10 @@ class TwoLayerNet(Network):
 
         def affine(rows, columns):
             W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
-            if not backend.xp.isdtype(W.dtype, "real floating"):
-                raise ValueError(f"dtype is {dtype!r}; parameters are floats, 'float32' or 'float64'")
+            try:
+                require_precision("W", W)
+            except TypeError as error:
+                raise ValueError(f"dtype is {dtype!r}; parameters are 'float32' or 'float64'") from error
             return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
 
         super().__init__(

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 
+from .arrays import require_precision
 from .backend import memory_of
 from .functions import namespace
 from .layers import parameter_names
@@ -26,6 +27,8 @@ class Parameters(Mapping):
         }
         arrays = {name: value for name, value in self.items() if hasattr(value, "dtype")}
         for name, value in arrays.items():
+            if namespace(value, names=f"parameter {name}").isdtype(value.dtype, "real floating"):
+                require_precision(f"parameter {name}", value)
             first, array = next(iter(arrays.items()))
             namespace(array, value, names=f"parameters {first} and {name}")
             if value.dtype != array.dtype:

@@ -71,7 +71,8 @@ def save_training(network, records, file, *, settings=None):
     ``records`` are the ``EpochRecord``s of ``train``, the last of them made just now; they carry the state of the
     random numbers. ``settings`` is a dict of strings, numbers, truth values and None, for you to read again.
     The file is replaced as a whole: if anything fails, the one that was there is untouched. A process killed in the
-    middle may leave a file with a name like ``.FILE.1234.tmp``, which can be deleted.
+    middle may leave a file with a name like ``.FILE.1234.tmp``, which can be deleted. Of the ranks of a
+    ``DataParallel`` network, whose parameters are the same, only rank 0 writes.
 
     Raises OSError if the folder is missing, the disk full or the file may not be written, TypeError for settings that
     are not plain.
@@ -82,6 +83,8 @@ def save_training(network, records, file, *, settings=None):
 
     from . import __version__
 
+    if not getattr(network, "leader", True):
+        return
     try:
         json.dumps(settings)
     except TypeError as error:

@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+from numbers import Integral
 
 from ..backend import get_backend
 from ..functions import one_hot
@@ -10,16 +12,18 @@ FOLDER = os.path.join(os.path.dirname(__file__), "mnist_data")
 IMAGES, LABELS = 0x803, 0x801  # magic numbers: unsigned bytes in three dimensions, in one
 
 
-def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None, backend=None):
+def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None, backend=None, share=None):
     """Return ``(x_train, t_train), (x_test, t_test)`` as arrays of the backend: 60,000 and 10,000 digits.
 
     Images are (N, 784), or (N, 1, 28, 28) with ``flatten=False``; float32 in [0, 1], or uint8 in 0…255 with
     ``normalize=False``. Labels are int64 (N,), or with ``one_hot_label=True`` float32 (N, 10).
 
-    ``folder`` names other files in the same layout, compressed or not: Fashion-MNIST, KMNIST, EMNIST. The number
-    of classes is then the largest training label plus one. ``backend`` is as in ``xpnet.get_backend``. Raises
-    FileNotFoundError if a file is missing and ValueError if one is damaged or the files do not belong together;
-    the message names the file.
+    ``folder`` names other files in the same layout, compressed or not: Fashion-MNIST, KMNIST, EMNIST. Names may have
+    dots for dashes, and torchvision's folder ``raw`` is found. The number of classes is then the largest training label
+    plus one. ``backend`` is as in ``xpnet.get_backend``. ``share=(rank, ranks)`` keeps the samples rank, rank + ranks,
+    rank + 2·ranks … of both parts, and never holds the others. Raises FileNotFoundError if a file is missing and
+    ValueError if one is damaged, has less than ``ranks`` samples, or the files do not belong together; the message
+    names the file. Also ValueError for what is no share.
 
     Source: Deep Learning from Scratch, 3.6.1; MNIST by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 
@@ -29,6 +33,9 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
     """
     from pathlib import Path  # here, because importing it would take a third of the time that xpnet takes
 
+    rank, ranks = share or (0, 1)
+    if not (isinstance(rank, Integral) and isinstance(ranks, Integral) and 0 <= rank < ranks):
+        raise ValueError(f"share is {share!r}; it must be (rank, ranks), two whole numbers with 0 ≤ rank < ranks")
     backend = get_backend(backend)
     xp = backend.xp
     folder = Path(FOLDER if folder is None else folder)
@@ -40,9 +47,10 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
     parts, size = [], None
     for which in ("train", "test"):
         file = _find(folder, which, "images")
-        images = read_idx(file, IMAGES)
-        if images.shape[0] != labels[which].shape[0]:
-            raise ValueError(f"{file} has {images.shape[0]} images, but there are {labels[which].shape[0]} labels")
+        images, labelled = read_idx(file, IMAGES, rank, ranks), labels[which][rank::ranks]
+        if images.shape[0] != labelled.shape[0]:
+            those = "" if ranks == 1 else f" for rank {rank} of {ranks}"
+            raise ValueError(f"{file} has {images.shape[0]} images{those}, but there are {labelled.shape[0]} labels")
         if size not in (None, images.shape[1:]):
             found, expected = (" × ".join(map(str, pixels)) for pixels in (images.shape[1:], size))
             raise ValueError(f"{file} has images of {found} pixels, but those for training have {expected}")
@@ -53,15 +61,16 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
         if normalize:
             x = xp.astype(x, xp.float32)
             x /= 255.0
-        t = backend.asarray(labels[which].astype("int64"))
+        t = backend.asarray(labelled.astype("int64"))
         parts.append((x, one_hot(t, classes, dtype=xp.float32) if one_hot_label else t))
     return tuple(parts)
 
 
-def read_idx(path, magic):
+def read_idx(path, magic, rank=0, ranks=1):
     """Return the unsigned bytes of an IDX file, gzip-compressed or not, as a NumPy array.
 
-    ``magic`` is 0x803 for images (N, rows, columns) or 0x801 for labels (N,). Nothing larger than the header
+    ``magic`` is 0x803 for images (N, rows, columns) or 0x801 for labels (N,). Of the N entries, those at rank,
+    rank + ranks … are returned; 1 MB at a time is held of the others. Nothing larger than the header
     announces is unpacked, and a header that announces more than the file can hold is refused first. Raises
     ValueError, naming the file, if it is not what it says.
 
@@ -94,28 +103,50 @@ def read_idx(path, magic):
             # deflate packs at most 1,032 bytes into one, so a larger promise is a lie and needs no memory to detect
             if size > stored * (1032 if compressed else 1):
                 raise ValueError(f"{path} announces {size} bytes of data, more than a file of {stored} bytes can hold")
-            data = bytearray()  # grows with what comes, so that a false size takes no memory
-            while block := file.read(min(size - len(data), 2**20)):
-                data += block
+            if shape[0] < ranks:
+                raise ValueError(f"{path} has {shape[0]} entries, too few for {ranks} ranks to have one each")
+            entry = size // shape[0]
+            together = max(1, 2**20 // (entry * ranks)) * entry * ranks  # about 1 MB, from one of rank 0's on
+            data, seen = bytearray(), 0  # grows with what comes, so that a false size takes no memory
+            while block := file.read(min(size - seen, together)):
+                seen += len(block)
+                whole = np.frombuffer(block[: len(block) // entry * entry], dtype=np.uint8).reshape(-1, entry)
+                data += whole[rank::ranks].tobytes()
             more = file.read(1)  # reading to the end is also what compares the check sum
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is damaged or cut short: {error}") from error
-    if len(data) != size or more:
+    if seen != size or more:
         raise ValueError(f"{path} announces {size} bytes of data, but holds {'more' if more else 'less'}")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, *shape[1:])
 
 
 def _find(folder, which, content):
-    """Return the one file of ``folder`` that holds the images or labels of the training or test part."""
-    prefixes = ("train",) if which == "train" else ("t10k", "test")
-    names = [f"*{prefix}-{content}-idx*-ubyte{end}" for prefix in prefixes for end in ("", ".gz")]
-    found = [path for name in names for path in sorted(folder.glob(name))]
-    if not found:
-        raise FileNotFoundError(
-            f"{folder} has no file {names[0]} or {names[1]}; load_mnist needs four IDX files, images and labels for "
-            "training and test"
-        )
-    if len(found) > 1:
-        listed = ", ".join(path.name for path in found)
-        raise ValueError(f"{folder} has {len(found)} files for the {which} {content}, one is needed: {listed}")
-    return found[0]
+    """Return the one file of ``folder`` that holds the images or labels of the training or test part.
+
+    Names are those of the data sets, in any case, with dots for dashes and ``.gz`` or without. A file may lie in a
+    folder of its own name, as some programs unpack it; failing that, all of them in ``raw``, as torchvision keeps them.
+    Of one file in several forms, the least packed counts.
+    """
+    parts = "train" if which == "train" else "(t10k|test)"
+    name = re.compile(rf".*{parts}[-.]{content}[-.]idx\d[-.]ubyte(\.gz)?", re.IGNORECASE)
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    named = [path for path in inside if name.fullmatch(path.name)]
+    within = [path for own in named if own.is_dir() for path in sorted(own.iterdir()) if name.fullmatch(path.name)]
+    for candidates in (named, within):
+        forms = {}
+        for path in sorted((path for path in candidates if path.is_file()), key=lambda path: len(path.name)):
+            stem = re.sub(r"\.gz$", "", path.name.lower()).replace(".", "-")
+            forms.setdefault(stem, path)
+        if len(forms) > 1:
+            listed = ", ".join(path.name for path in forms.values())
+            raise ValueError(f"{folder} has {len(forms)} files for the {which} {content}, one is needed: {listed}")
+        if forms:
+            return next(iter(forms.values()))
+    for path in inside:
+        if path.name == "raw" and path.is_dir():
+            return _find(path, which, content)
+    stem = f"*{parts.strip('()').partition('|')[0]}-{content}-idx*-ubyte"
+    raise FileNotFoundError(
+        f"{folder} has no file {stem} or {stem}.gz; load_mnist needs four IDX files, images and labels for "
+        "training and test"
+    )

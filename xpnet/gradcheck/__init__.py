@@ -6,8 +6,8 @@ import sys
 import time
 import warnings
 
-from ..gradients import require_step
 from ..state import unchanged
+from ..steps import require_step
 from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
@@ -21,7 +21,7 @@ __all__ = ["GradientCheck", "check_gradients"]
 
 
 def check_gradients(
-    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True
+    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True, map=None
 ):
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
@@ -35,8 +35,9 @@ def check_gradients(
     because round-off is more than a hundredth of them; or fail. Float32 is measured in float64 where the layers compute
     with that. ``audit`` entries drawn with ``seed`` are measured once more by the plain loop through ``loss`` itself.
     ``h`` and ``method`` are those of ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows
-    a bar on a terminal if the check takes long. Whatever the check runs is afterwards as it was, also when something
-    raises.
+    a bar on a terminal if the check takes long. ``map``, such as that of a ``ProcessPoolExecutor``, shares the plain
+    loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check
+    runs is afterwards as it was, also when something raises.
 
     Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. Raises
     TypeError for what is neither network nor layer and for integer or complex parameters, and what ``net`` raises.
@@ -48,12 +49,12 @@ def check_gradients(
     with unchanged(net, x, t):
         subject = subject_of(net, x, t, seed)
         check = GradientCheck(f"{subject.title}, seed {seed}")
-        examine(check, subject, h, method, tolerance, audit, worst, seed, progress)
+        examine(check, subject, h, method, tolerance, audit, worst, seed, progress, map)
     check.seconds = time.perf_counter() - start
     return check
 
 
-def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
+def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, map=None):
     """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
     check.problems += subject.problems()
     check.notes += getattr(subject, "notes", [])
@@ -65,8 +66,10 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
-        looks = Looks(subject, gradients, h=h, method=method, tolerance=tolerance, seed=seed, by_loop=bool(pairs))
+        options = {"h": h, "method": method, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs), "map": map}
+        looks = Looks(subject, gradients, **options)
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
+        check.notes += looks.notes
         _title(check, subject, looks, judged, seed)
         for name, one in judged.items():
             check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))

@@ -1,0 +1,278 @@
+"""A compiled step is the plain step: the same losses and parameters to round-off, or a refusal that says why."""
+
+import copy
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+from conftest import ASKED, CASES, Scale, unusable
+
+from xpnet import (
+    Affine,
+    CompileError,
+    IdentityWithLoss,
+    Network,
+    Relu,
+    Sigmoid,
+    Softmax,
+    TrainingError,
+    TwoLayerNet,
+    train,
+)
+
+COMPILERS = [case for case in CASES if case.id in ("jax", "torch", "cupy")]
+
+
+@pytest.fixture(params=COMPILERS, ids=lambda case: case.id)
+def case(request, monkeypatch):
+    unusable(request.param)
+    if request.param.id == "torch":  # what is ours is the recording; its compiler is tried once, below
+        monkeypatch.setattr("torch.compile", lambda graph: graph)
+    return request.param
+
+
+def deep(case, *last):
+    rng = np.random.default_rng(1)
+
+    def affine(rows, columns):
+        return Affine(case.asarray(rng.normal(size=(rows, columns))), case.asarray(rng.normal(size=columns)))
+
+    layers = [affine(6, 5), Relu(), Scale(case.asarray(np.ones(5))), affine(5, 4), Sigmoid(), affine(4, 3)]
+    return Network([*layers, *last[:-1]], *last[-1:])
+
+
+NETWORKS = {
+    "relu": lambda case: TwoLayerNet(6, 5, 3, 1.0, backend=case.backend),
+    "sigmoid": lambda case: TwoLayerNet(6, 5, 3, 1.0, activation="sigmoid", backend=case.backend),
+    "deep, with a user's layer": deep,
+    "softmax and squares": lambda case: deep(case, Softmax(), IdentityWithLoss()),
+}
+
+
+def data(case, count=23, one_hot=True):
+    rng = np.random.default_rng(2)
+    labels = rng.integers(3, size=count)
+    return case.asarray(rng.normal(size=(count, 6))), case.asarray(np.eye(3)[labels] if one_hot else labels)
+
+
+def trained(case, network, x, t, **options):
+    """Return the losses of a training, and the parameters at its end, on the host."""
+    records = list(train(network, x, t, **{"epochs": 3, "batch_size": 5, **options}))
+    return np.concatenate([record.losses for record in records]), case.host(dict(network.params))
+
+
+def assert_alike(case, found, expected, eps=64):
+    losses, parameters = expected
+    np.testing.assert_allclose(found[0], losses, rtol=eps * case.eps)
+    for name, value in parameters.items():
+        np.testing.assert_allclose(found[1][name], value, rtol=0, atol=eps * case.eps * np.max(np.abs(value)))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_compiled_steps_are_the_plain_steps(case, kind):
+    """Two epochs and a part of a third, of four whole batches and a short one each."""
+    x, t = data(case)
+    plain = trained(case, NETWORKS[kind](case), x, t, epochs=None, iterations=12)
+    found = trained(case, NETWORKS[kind](case), x, t, epochs=None, iterations=12, compile=True)
+    assert found[0].shape == (12,)
+    assert_alike(case, found, plain)
+
+
+@pytest.mark.parametrize("options", [{"replacement": True}, {"batch_size": 100}, {"batch_size": 23}, {"batch_size": 1}])
+def test_any_batch_size(case, options):
+    x, t = data(case)
+    plain = trained(case, NETWORKS["relu"](case), x, t, **options)
+    assert_alike(case, trained(case, NETWORKS["relu"](case), x, t, compile=True, **options), plain)
+
+
+def test_integer_labels(case):
+    x, t = data(case, one_hot=False)
+    plain = trained(case, NETWORKS["sigmoid"](case), x, t)
+    assert_alike(case, trained(case, NETWORKS["sigmoid"](case), x, t, compile=True), plain)
+
+
+@pytest.mark.parametrize("kind", ["relu", "sigmoid"])
+def test_a_numerical_gradient(case, kind):
+    x, t = data(case)
+    plain = trained(case, NETWORKS[kind](case), x, t, gradient="numerical", epochs=1)
+    found = trained(case, NETWORKS[kind](case), x, t, gradient="numerical", epochs=1, compile=True)
+    assert_alike(case, found, plain)
+
+
+def test_float32(case):
+    x, t = data(case)
+    x, t = (array_namespace(x).astype(array, case.xp.float32) for array in (x, t))
+    plain, found = (
+        trained(case, TwoLayerNet(6, 5, 3, 1.0, dtype="float32", backend=case.backend), x, t, epochs=1, compile=way)
+        for way in (False, True)
+    )
+    assert found[0].dtype == np.float32
+    np.testing.assert_allclose(found[0], plain[0], rtol=1e-6)
+
+
+def test_the_compiler_of_pytorch(tmp_path):
+    """Once with the compiler itself, which takes many seconds and a C++ compiler."""
+    case = next(case for case in COMPILERS if case.id == "torch")
+    unusable(case)
+    import shutil
+
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("there is no C++ compiler, which PyTorch's compiler calls")
+    x, t = data(case)
+    plain = trained(case, NETWORKS["relu"](case), x, t)
+    assert_alike(case, trained(case, NETWORKS["relu"](case), x, t, compile=True), plain)
+
+
+def test_the_network_is_left_alone(case):
+    """No traced value stays in a layer, and nothing is trained before the first epoch is asked for."""
+    x, t = data(case)
+    network = deep(case)
+    network.loss(x, t)
+    held = [dict(vars(layer)) for layer in [*network.layers.values(), network.last_layer]]
+    before = case.host(dict(network.params))
+    training = train(network, x, t, epochs=2, batch_size=5, compile=True)
+    for layer, remembered in zip([*network.layers.values(), network.last_layer], held, strict=True):
+        assert vars(layer).keys() == remembered.keys()
+        assert all(value is remembered[name] for name, value in vars(layer).items())
+    for name, value in case.host(dict(network.params)).items():
+        np.testing.assert_array_equal(value, before[name])
+    next(training)
+    copy.deepcopy(network)
+    case.host(network.predict(x))
+    assert type(network.params["W1"]) is type(x)
+
+
+def test_a_parameter_may_be_replaced_between_epochs(case):
+    x, t = data(case)
+    results = []
+    for way in (False, True):
+        network, losses = NETWORKS["relu"](case), []
+        for record in train(network, x, t, epochs=3, batch_size=5, compile=way):
+            losses.append(record.losses)
+            network.params["W1"] = case.asarray(np.full((6, 5), 0.1 * record.epoch))
+            network.params["b2"] -= case.asarray(np.ones(3))
+        results.append((np.concatenate(losses), case.host(dict(network.params))))
+    assert_alike(case, results[1], results[0])
+
+
+def test_two_trainings_at_a_time(case):
+    x, t = data(case)
+    plain = trained(case, NETWORKS["relu"](case), x, t), trained(case, NETWORKS["sigmoid"](case), x, t)
+    networks = NETWORKS["relu"](case), NETWORKS["sigmoid"](case)
+    records = zip(*(train(network, x, t, epochs=3, batch_size=5, compile=True) for network in networks), strict=True)
+    for network, found, expected in zip(networks, zip(*records, strict=True), plain, strict=True):
+        losses = np.concatenate([record.losses for record in found])
+        assert_alike(case, (losses, case.host(dict(network.params))), expected)
+
+
+def test_a_run_goes_on_from_a_record(case):
+    x, t = data(case)
+    whole = trained(case, NETWORKS["relu"](case), x, t, compile=True)
+    network = NETWORKS["relu"](case)
+    *_, last = train(network, x, t, iterations=7, batch_size=5, compile=True)
+    *_, end = train(network, x, t, epochs=3, batch_size=5, compile=True, resume=last)
+    np.testing.assert_allclose(end.losses, whole[0][-5:], rtol=64 * case.eps)
+
+
+def test_a_training_that_goes_wrong_is_told_and_taken_back(case):
+    x, t = data(case)
+    network = NETWORKS["softmax and squares"](case)
+    before, told = case.host(dict(network.params)), []
+    for way in (False, True):
+        with pytest.raises(TrainingError) as caught:
+            list(train(network, x, t, epochs=1, batch_size=5, learning_rate=1e308, compile=way))
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+    for name, value in case.host(dict(network.params)).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+# ── What is refused ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Passing:
+    """A layer that passes what it is given, and does something else besides."""
+
+    def __init__(self, case):
+        self.case = case
+
+    def forward(self, x):
+        self.aside(x)
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+class RunningMean(Passing):
+    mean = 0.0
+
+    def aside(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * array_namespace(x).mean(x)
+
+
+class Counter(Passing):
+    count = 0
+
+    def aside(self, x):
+        self.count += 1
+
+
+class Dropout(Passing):
+    def __init__(self, case):
+        super().__init__(case)
+        self.rng = np.random.default_rng(0)
+
+    def forward(self, x):
+        self.mask = self.case.asarray(self.rng.random(x.shape) * 1.0)
+        return x * self.mask
+
+    def backward(self, dout):
+        return dout * self.mask
+
+
+class Looking(Passing):
+    """Leaves nothing behind, but depends on a value that it reads on the host."""
+
+    def forward(self, x):
+        return x * 2.0 if float(array_namespace(x).sum(x)) > 0 else x
+
+
+@pytest.mark.parametrize("Layer", [RunningMean, Counter, Dropout, Looking])
+def test_a_layer_that_a_compiled_step_would_freeze_is_refused(case, Layer):
+    x, t = data(case)
+    network = Network([Affine(case.asarray(np.ones((6, 3)))), Layer(case)])
+    with pytest.raises(CompileError, match="step"):
+        train(network, x, t, epochs=1, batch_size=5, compile=True)
+    assert len(list(train(network, x, t, epochs=1, batch_size=5))) == 1, "the plain step runs"
+
+
+def test_a_network_that_cannot_be_copied_is_refused(case):
+    network = NETWORKS["relu"](case)
+    network.open_file = open(__file__)  # noqa: SIM115
+    with pytest.raises(CompileError, match="cannot"):
+        train(network, *data(case), epochs=1, batch_size=5, compile=True)
+    network.open_file.close()
+
+
+def test_a_gradient_of_another_shape_is_refused(case):
+    class Wrong(Affine):
+        def backward_parameters(self, dout):
+            super().backward_parameters(dout)
+            self.dW = self.dW[:1, :]
+
+    with pytest.raises(CompileError, match="W1 has shape"):
+        train(Network([Wrong(case.asarray(np.ones((6, 3))))]), *data(case), epochs=1, batch_size=5, compile=True)
+
+
+def test_a_callback_after_each_step_is_refused(case):
+    with pytest.raises(ValueError, match="on_iteration"):
+        train(NETWORKS["relu"](case), *data(case), epochs=1, compile=True, on_iteration=lambda: None)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.id in ("numpy", "strict")], ids=lambda case: case.id)
+@pytest.mark.skipif(bool(ASKED), reason="about libraries without a compiler")
+def test_a_library_without_a_compiler_is_named(case):
+    unusable(case)
+    with pytest.raises(CompileError, match=f"^{case.backend} runs each operation as it comes"):
+        train(NETWORKS["relu"](case), *data(case), epochs=1, compile=True)
