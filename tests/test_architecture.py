@@ -29,8 +29,12 @@ COMPUTES = {
     "trials": {"functions", "layers", "stacks", "state"},
     "differences": {"functions", "layers", "gradients", "stacks", "trials", "state"},
     "parameters": {"functions", "layers", "backend"},  # backend for where arrays lie in memory
+    "modes": {"parameters"},
+    "layer_state": {"functions", "layers", "parameters"},
+    "training_layers": {"functions", "layers", "backend"},  # backend for its random numbers
     "networks": {
         *("functions", "layers", "output_layers", "gradients", "stacks", "differences", "parameters"),
+        *("modes", "layer_state"),
         "backend",  # for its random numbers and where new arrays go
     },
     "gradcheck.contracts": {"functions", "backend"},

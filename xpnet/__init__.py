@@ -9,18 +9,21 @@ from .gradients import gradient_descent, numerical_diff, numerical_gradient, tan
 from .layers import AddLayer, Affine, MulLayer, Relu, Sigmoid, Softmax
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
 from .networks import Network, SimpleNet, TwoLayerNet
-from .output_layers import IdentityWithLoss, SoftmaxWithLoss
+from .output_layers import IdentityWithLoss, SoftmaxWithLoss, TimeSoftmaxWithLoss
 from .saving import TrainingState, load_parameters, load_training, save_parameters, save_training
 from .training import EpochRecord, TrainingError, train
+from .training_layers import BatchNormalization, Dropout
 
 __all__ = [
     "AddLayer",
     "Affine",
     "Backend",
     "BackendError",
+    "BatchNormalization",
     "check_gradients",
     "CompileError",
     "cross_entropy_error",
+    "Dropout",
     "EpochRecord",
     "get_backend",
     "GradientCheck",
@@ -50,6 +53,7 @@ __all__ = [
     "step_function",
     "sum_squared_error",
     "tangent_line",
+    "TimeSoftmaxWithLoss",
     "to_numpy",
     "train",
     "TrainingError",

@@ -104,12 +104,16 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
         row = Row(network, x, t, method, shared)
         memory = memory or (CACHE if on_host(x) else DEVICE)
         largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(row.loss.dtype).bits // 8))
-        changes = {}
+        changes, progress = {}, progress or (lambda count: None)
         for place, layer in enumerate(row.layers):
             names = network.params.names_of(layer)
             if names:
-                changes |= _of_layer(row, place, names, h, second, largest, progress or (lambda count: None))
-    return changes
+                changes |= _of_layer(row, place, names, h, second, largest, progress)
+        within = [name for name in network.params if name not in changes]  # layers that a layer is made of
+        if within and method not in ("auto", "loop"):
+            raise ValueError(f"method={method!r} cannot be used for {within[0]}, a parameter within a layer")
+        changes |= {name: _by_loop(row, name, h, second, progress) for name in within}
+    return {name: changes[name] for name in network.params}
 
 
 @contextlib.contextmanager
@@ -141,13 +145,19 @@ def _of_layer(row, place, names, h, second, largest, progress):
     for attribute, name in names.items():
         step = (h or _step(row.loss, params[name])) * finer
         if how == "loop":
-            values, steps = both_sides(row.loss_at(name), params[name], step, progress)
-            gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
-            changes[name] = Change(gradient, step, how, (values - row.loss) * (step / steps))
+            changes[name] = _by_loop(row, name, h, second, progress)
         else:
             _require_moved(params[name], step, step)
             changes[name] = Change(by_entries(layer, attribute, tail, x, step, largest, progress), step, how)
     return changes
+
+
+def _by_loop(row, name, h, second, progress):
+    value = row.network.params[name]
+    step = (h or _step(row.loss, value)) * (second_step(row.loss) if second else 1.0)
+    values, steps = both_sides(row.loss_at(name), value, step, progress)
+    gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
+    return Change(gradient, step, "loop", (values - row.loss) * (step / steps))
 
 
 def _step(loss, moved, by=None):

@@ -9,9 +9,11 @@ from array_api_compat import device
 from .backend import get_backend, random_generator
 from .differences import loss_changes
 from .functions import namespace, require_floats, softmax
+from .layer_state import LayerState
 from .layers import Affine, Relu, Sigmoid, has_own
+from .modes import Modes
 from .output_layers import SoftmaxWithLoss
-from .parameters import Parameters
+from .parameters import Parameters, by_class
 
 
 class Network:
@@ -19,11 +21,15 @@ class Network:
 
     ``layers`` is any sequence of objects with ``forward(x)`` and ``backward(dout)``, ours or yours; see
     ``xpnet.layers``. ``params`` names their learned arrays by their place: W1 and b1 belong to the first layer that
-    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises TypeError for what is no layer and for
-    parameters of two libraries or dtypes, ValueError if a layer stands in the row twice, because it can remember one
-    forward only, or an array is a parameter twice.
+    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. What a layer made of layers learns, those in its
+    attribute ``layers``, is named after it: Block1.W1. Raises TypeError for what is no layer and for parameters of two
+    libraries or dtypes, ValueError if a layer stands in the row twice, because it can remember one forward only, or an
+    array is a parameter twice.
 
-    Source: Deep Learning from Scratch, 5.7.2.
+    Where layers do one thing in training and another in evaluation, ``loss`` and its gradients are those of training,
+    and ``predict``, ``probabilities`` and ``accuracy`` evaluate: see ``xpnet.modes``.
+
+    Source: Deep Learning from Scratch, 5.7.2, and 6.3 for the two modes.
     """
 
     def __init__(self, layers, last_layer=None):
@@ -33,15 +39,11 @@ class Network:
         for layer in layers:
             if not (hasattr(layer, "forward") and hasattr(layer, "backward")) or isinstance(layer, type):
                 raise TypeError(f"{layer!r} is no layer; a layer is an object with forward(x) and backward(dout)")
-        names, count = {}, {}
-        for layer in layers:
-            kind = type(layer).__name__
-            count[kind] = count.get(kind, 0) + 1
-            names[f"{kind}{count[kind]}"] = layer
-        self._layers = names
+        self._layers = by_class(layers)
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         self.params = Parameters(layers)
         self._first = next(iter(self.params), None)
+        self._modes, self._state = Modes(layers), LayerState(layers)
 
     @property
     def layers(self):
@@ -58,33 +60,38 @@ class Network:
         if x.dtype == dtype:
             return x
         if not xp.isdtype(x.dtype, "real floating"):
+            first = next(iter(self.layers.values()))
+            if getattr(first, "takes_integers", False) and xp.isdtype(x.dtype, "integral"):
+                return x
             raise TypeError(
                 f"x has dtype {x.dtype}; a network takes floats, for images in [0, 1]: load_mnist(normalize=True) "
-                "or xp.astype(x, xp.float32) / 255"
+                "or xp.astype(x, xp.float32) / 255. If its first layer takes integers, as one that looks up words "
+                f"does, let it say so: takes_integers = True in {type(first).__name__}"
             )
         return x if dtype is None else xp.astype(x, dtype)
 
-    def predict(self, x):
+    def predict(self, x, train_flg=False):
         """Return the scores (…, N, C) of inputs ``x`` (…, N, D), or (C,) of one sample (D,).
 
-        Raises TypeError if ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
+        ``train_flg=False`` evaluates, as the book's; with True, layers do what they do in training. Raises TypeError if
+        ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
         """
-        x = self._inputs(x)
-        for layer in self.layers.values():
-            x = layer.forward(x)
-        return x
+        return self._modes.forward(self._inputs(x), train_flg)
 
     def probabilities(self, x):
         """Return softmax(predict(x)), the probabilities of the classes (…, N, C). Raises as ``predict`` does."""
         return softmax(self.predict(x))
 
-    def loss(self, x, t):
+    def loss(self, x, t, train_flg=True):
         """Return the loss of inputs ``x`` (N, D) against targets ``t``: labels (N,) or weights (N, C).
 
-        Raises as ``predict`` does, and ValueError or TypeError if targets do not fit.
+        It is the loss that ``gradient`` differentiates: that of training, unless ``train_flg=False`` evaluates. (The
+        book's default is False, so that its ``loss`` and its ``gradient`` are of two functions.) Raises as ``predict``
+        does, and ValueError or TypeError if targets do not fit.
         """
         namespace(x, t, names="x and t")
-        return self.last_layer.forward(self.predict(x), t)
+        in_training = {"train_flg": True} if train_flg and self._modes else {}  # a subclass's predict may take x alone
+        return self.last_layer.forward(self.predict(x, **in_training), t)
 
     def accuracy(self, x, t, *, chunk=2000):
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
@@ -115,10 +122,18 @@ class Network:
             if t.ndim > 1 and t.shape[-1] != scores.shape[-1]:
                 raise ValueError(f"targets t have shape {tuple(t.shape)}, but there are {scores.shape[-1]} classes")
             if scores.shape[-1] == 1:
-                return xp.asarray(xp.nan, dtype=x.dtype, device=device(x))
+                return xp.asarray(xp.nan, dtype=scores.dtype, device=device(x))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
             right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & ~unknown))
-        return xp.astype(xp.sum(xp.stack(right)), x.dtype) / x.shape[0]
+        return xp.astype(xp.sum(xp.stack(right)), scores.dtype) / x.shape[0]
+
+    def layer_state(self):
+        """Return what layers keep from batch to batch beside ``params``, by name: see ``xpnet.layer_state``."""
+        return self._state.take()
+
+    def restore_layer_state(self, state):
+        """Put back what ``layer_state`` returned; raises ValueError, naming it, for what does not fit the layers."""
+        self._state.put(state, self.params[self._first] if self._first else None)
 
     def loss_and_gradient(self, x, t, dout=1.0):
         """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.

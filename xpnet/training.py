@@ -11,6 +11,7 @@ from .compiling import compiled
 
 LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
 
+
 class TrainingError(ArithmeticError):
     """A training that went wrong: the loss or a parameter became NaN or infinite. The message names the likely cause.
 
@@ -94,9 +95,10 @@ def train(
     same seed gives the same batches on every backend. ``on_iteration``, if given, is called without arguments
     after each update. Nothing waits for the device within an epoch.
 
-    ``resume`` is the last record of a run that stopped, with ``network`` as it was then (see ``xpnet.load_training``):
-    with the same data and settings, the run goes on as if it had not stopped, on NumPy bit for bit. ``epochs`` and
-    ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
+    ``resume`` is the last record of a run that stopped, with ``network`` as it was then, what its layers keep
+    included (see ``xpnet.load_training``): with the same data and settings, the run goes on as if it had not stopped,
+    on NumPy bit for bit. ``epochs`` and ``iterations`` count from the very beginning. An epoch that was cut short is
+    finished, and its record comes again.
 
     Data are checked at once, but nothing is trained until the generator is read: ``for record in train(...)``. Warns if
     inputs are beyond 20, such as images that nobody has divided by 255. Raises ValueError for counts that are not
@@ -166,6 +168,7 @@ def train(
                 rng_state = rng.bit_generator.state
                 continue
             good = {name: xp.asarray(value, copy=True) for name, value in network.params.items()}
+            kept = network.layer_state() if hasattr(network, "layer_state") else {}
             order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
             losses, compiled_losses, whole = [], [], 0
             if compile:  # all but a last batch that is short
@@ -187,6 +190,8 @@ def train(
             finite = abs(losses) < float("inf")  # false for NaN too
             if not (finite.all() and sound.all()):
                 _put_back(network, good)
+                if kept:
+                    network.restore_layer_state(kept)
                 bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
                 what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
                 why = _likely_cause(network, x_train, t_train, learning_rate)
@@ -195,15 +200,13 @@ def train(
             if len(earlier):
                 losses = array_namespace(losses).concat([earlier, losses])
             iteration += len(batches)
-            yield EpochRecord(
-                epoch,
-                iteration,
-                float(losses.mean()),
-                float(network.accuracy(x_train, t_train)),
-                None if x_test is None else float(network.accuracy(x_test, t_test)),
-                losses,
-                rng_state,
-            )
+            kept = network.layer_state() if hasattr(network, "layer_state") else {}
+            accuracies = float(network.accuracy(x_train, t_train)), None
+            if x_test is not None:
+                accuracies = accuracies[0], float(network.accuracy(x_test, t_test))
+            if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
+                network.restore_layer_state(kept)
+            yield EpochRecord(epoch, iteration, float(losses.mean()), *accuracies, losses, rng_state)
             rng_state = rng.bit_generator.state
 
     return records()
