@@ -278,7 +278,7 @@ class FromPyTorch(OwnDropout):
 
 
 class OwnNormalization:
-    """Running statistics that nobody declared: an array from the start, and one that is None at first, as the book's."""
+    """Running statistics that nobody declared: an array from the start, and, as in the book, None at first."""
 
     def __init__(self, size):
         self.mean, self.running_var, self.training = np.zeros(size), None, True
