@@ -1,0 +1,319 @@
+"""Functions as subjects of a check: a forward, a backward, and their arguments and results as arrays by name.
+
+``Function`` is what every kind of function has in common; what it calls and how it is differentiated is said by a
+``forward(*args)`` and a ``backward(args, out, dout)`` of its own.
+"""
+
+import math
+
+from array_api_compat import device, is_array_api_obj
+
+from ..backend import random_generator, to_numpy
+from ..functions import namespace
+from ..state import unchanged
+from .arguments import Arguments, argument_names, is_floats, leaves, replaced, same
+from .contracts import backward_problems, not_finite
+
+SAME = 1e-3  # two calls that differ by more than this share are of another function each time
+
+
+class Function:
+    """A function of ``inputs`` and its gradient by backpropagation; see ``xpnet.gradcheck.subjects`` for the protocol.
+
+    ``values`` are the arrays of floats among the inputs, under the names of the function's parameters, but for those
+    whose gradient is None. Results are weighted with random numbers; so is one number, unless its gradient is claimed
+    without a ``dout``.
+    """
+
+    layers = ()
+    kind = "gradient"  # what is blamed for a wrong gradient, in words
+
+    def __init__(self, f, inputs, seed):
+        self.name = _name(f)
+        self.f, self.arguments = f, Arguments(argument_names(f, len(inputs)), inputs)
+        self.generators = [arg for arg in inputs if _draws(arg)]
+        self.state = (f, *inputs)
+        self.seed, self.failure = seed, None
+        self._prepare()
+
+    def _prepare(self):
+        """Evaluate once each way, and settle what is differentiated and how results are weighted."""
+        floats = self._floats()
+        if not floats:
+            raise TypeError(
+                f"{self.name} has no argument of floats, so there is nothing to differentiate; "
+                "convert integers with xp.astype(x, xp.float64)"
+            )
+        first = next(iter(floats.values()))
+        self.samples = first.shape[0] if first.ndim > 1 else 1
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in floats.items())
+        self.title = f"{self.name}, {shapes}, {str(first.dtype).rpartition('.')[2]}"
+        self.values, self.inputs = floats, {}
+        try:
+            out = self.run({})
+        except Exception as error:
+            error.add_note(f"raised by {self.name} when it was called with the inputs as given, which are as before")
+            raise
+        self.weights = self._weights(out, first)
+        claims = self._try_gradients()
+        left_out = [name for name, claim in claims.items() if claim is None]
+        self.inputs = {name: floats[name] for name in left_out}
+        self.values = {name: value for name, value in floats.items() if name not in left_out}
+        if not self.values and not self.failure:
+            raise ValueError(f"{self.kind} is None for every input of {self.name}, so there is nothing to check")
+        if left_out:
+            self.title += f", not differentiated: {', '.join(left_out)}"
+
+    def _floats(self):
+        return dict(self.arguments.floats)
+
+    def _weights(self, out, like):
+        if not self.takes_dout(out):
+            return None
+        shape, rng = tuple(getattr(out, "shape", ())), random_generator(self.seed, "audit")
+        draw = rng.standard_normal(shape) if shape else 1.5 + rng.random()  # far from 1, which may be ignored
+        like = out if is_array_api_obj(out) else like
+        return namespace(like).asarray(draw, dtype=like.dtype, device=device(like))
+
+    def takes_dout(self, out):
+        """Return whether the gradient is one for a ``dout``; without, ``out`` must be one number."""
+        return True
+
+    def run(self, changed):
+        """Return the outputs with the arrays of ``changed``: as they come if it is one array, else joined to a row."""
+        with unchanged(*self.generators), self.holding(changed):
+            return self._joined(self.forward(*self.arguments.changed(changed)))
+
+    def gradients(self, changed):
+        """Return the gradients by backpropagation with the arrays of ``changed``."""
+        claims = self._claims(changed, self.weights)
+        return {name: claims[name] for name in self.values if claims.get(name) is not None}
+
+    def holding(self, changed):
+        """Return a context in which what is changed beside the arguments is in place."""
+        return unchanged()
+
+    def _claims(self, changed, weights):
+        with unchanged(*self.generators), self.holding(changed):
+            args = self.arguments.changed(changed)
+            out = self.forward(*args)
+            dout = None if weights is None else self._split(weights, self.results(out))
+            result = self.backward(args, out, dout)
+        claims, reason = self.by_name(result)
+        if reason:
+            raise _ClaimError(reason)
+        for name, claim in claims.items():
+            if claim is not None and not is_floats(claim):
+                raise _ClaimError(f"{self.kind} of {name} has dtype {claim.dtype}; it must hold real numbers")
+        return claims
+
+    def by_name(self, result):
+        """Return ({name: array or None}, None) of what ``backward`` returned, or a reason why it cannot be read."""
+        return self.arguments.by_name(result, self.kind)
+
+    def results(self, out):
+        """Return the part of what ``forward`` returned that is differentiated."""
+        return out
+
+    def _try_gradients(self):
+        try:
+            return self._claims({}, self.weights)
+        except _ClaimError as error:
+            self.failure = str(error)
+        except Exception as error:  # whatever a backward raises is its failure, not the caller's
+            self.failure = f"{self.kind} raised {type(error).__name__}: {error}"
+        return {}
+
+    def _joined(self, out):
+        parts = [part for _, part in leaves(self.results(out), "")]
+        if len(parts) == 1 and (is_floats(parts[0]) or isinstance(parts[0], float)):
+            return parts[0] if is_array_api_obj(parts[0]) or self._plain() else self._array(parts[0])
+        floats = [part for part in parts if is_floats(part)]
+        others = [part for part in parts if not is_array_api_obj(part)]
+        if not floats or others:
+            came = ", ".join(sorted({type(part).__name__ for part in others or parts})) or "nothing"
+            raise TypeError(f"{self.name} returned {came}; it must return arrays of floats, or one number")
+        if len(parts) == 1:
+            return floats[0]
+        xp = namespace(*floats)
+        return xp.concat([xp.reshape(part, (-1,)) for part in floats])
+
+    def _plain(self):
+        return not hasattr(self, "weights") or self.weights is None
+
+    def _array(self, number):
+        like = next(iter(self.values.values()))
+        return namespace(like).asarray(number, dtype=like.dtype, device=device(like))
+
+    def _split(self, weights, out):
+        """Return ``weights`` in the structure of ``out``; None stands where there are no floats."""
+        found = list(leaves(out, "dout"))
+        if len(found) == 1:
+            return weights if found[0][0] == "dout" else replaced(out, "dout", {found[0][0]: weights})
+        parts, start = {}, 0
+        for name, part in found:
+            size = math.prod(part.shape) if is_floats(part) else 0
+            taken = weights[start : start + size]
+            parts[name] = namespace(weights).reshape(taken, tuple(part.shape)) if is_floats(part) else None
+            start += size
+        return replaced(out, "dout", parts)
+
+    def problems(self):
+        """Return what makes a check impossible."""
+        found = not_finite({**self.values, **self.inputs}) or self._forward_problems()
+        if found or self.failure:
+            return found or [self.failure]
+        written = self._written(lambda changed: self._claims(changed, self.weights))
+        if written:
+            return [f"{self.kind} changes its {written}; it must leave what it is given alone"]
+        half = None if self.weights is None else lambda: self._claimed(0.5 * self.weights)
+        return backward_problems(lambda: self.gradients({}), half)
+
+    def _claimed(self, weights):
+        return {name: claim for name, claim in self._claims({}, weights).items() if claim is not None}
+
+    def _written(self, call):
+        given = self.arguments.copies()
+        call(given)
+        return self.arguments.written(given)
+
+    def _forward_problems(self):
+        found = []
+        written = self._written(lambda changed: found.append(self._numbers(changed)))
+        if written:
+            return [f"{self.name} changes its {written}; it must leave what it is given alone"]
+        once, again = found[0], self._numbers({})
+        if not math.isfinite(abs(once).sum()):
+            return [f"{self.name} returned NaN or infinite values: nothing can be told from them"]
+        difference, size = (abs(once - again).max(), abs(once).max()) if once.shape == again.shape else (1, 1)
+        if difference > SAME * size:
+            return [
+                f"two calls of {self.name} differ by {100 * difference / size:.2g} %; what is drawn anew has no "
+                "gradient: give its generator or key as an input"
+            ]
+        return []
+
+    def _numbers(self, changed):
+        return to_numpy(self.run(changed)).copy()
+
+
+class WithGradient(Function):
+    """A function and what is claimed to be its gradient: arrays, a function of the inputs, or of them and a ``dout``."""
+
+    def __init__(self, f, inputs, gradient, seed):
+        self.gradient = gradient
+        self.kind = "gradient" if not callable(gradient) else _name(gradient, "gradient")
+        super().__init__(f, inputs, seed)
+        self.state = (f, gradient, *inputs)
+
+    def forward(self, *args):
+        """Return what the function returns."""
+        return self.f(*args)
+
+    def takes_dout(self, out):
+        """Return whether the gradient takes a ``dout``: always of an array, and of a number if it has a place for it."""
+        count = len(self.arguments.args)
+        if tuple(getattr(out, "shape", ())) == ():
+            return callable(self.gradient) and _requires(self.gradient) == count + 1
+        if not callable(self.gradient):
+            raise ValueError(
+                f"{self.name} returns shape {tuple(out.shape)}, and the gradient of an array is no array that can be "
+                f"given; give a function of the inputs and of dout, the gradient with respect to what {self.name} returns"
+            )
+        return True
+
+    def backward(self, args, out, dout):
+        """Return what is claimed."""
+        if not callable(self.gradient):
+            return self.gradient
+        return self.gradient(*args) if dout is None else self.gradient(*args, dout)
+
+
+class WithCache(Function):
+    """``forward(*inputs)`` that returns (out, cache), and ``backward(dout, cache)``, as in course work."""
+
+    def __init__(self, f, inputs, backward, seed):
+        self.own_backward, self.kind = backward, _name(backward, "backward")
+        super().__init__(f, inputs, seed)
+        self.state = (f, backward, *inputs)
+
+    def forward(self, *args):
+        """Return (out, cache)."""
+        out = self.f(*args)
+        if not isinstance(out, tuple) or len(out) < 2:
+            raise TypeError(f"{self.name} returned {type(out).__name__}; with backward= it must return (out, cache)")
+        return out
+
+    def results(self, out):
+        """Return all but the cache, which comes last."""
+        return out[0] if len(out) == 2 else out[:-1]
+
+    def backward(self, args, out, dout):
+        """Return what ``backward(dout, cache)`` returns, with a dout for each output."""
+        return self.own_backward(*(dout if len(out) > 2 else (dout,)), out[-1])
+
+
+class WithValue(Function):
+    """A function that returns its value and its gradient at once, as (loss, dscores)."""
+
+    def forward(self, *args):
+        """Return (value, gradient)."""
+        return self.f(*args)
+
+    def takes_dout(self, out):
+        """Return False: the gradient comes with the value."""
+        return False
+
+    def results(self, out):
+        """Return the value."""
+        return out[0]
+
+    def backward(self, args, out, dout):
+        """Return what came with the value."""
+        return out[1] if len(out) == 2 else tuple(out[1:])
+
+    def by_name(self, result):
+        """Return the gradients by name; of the leading arguments, where there are fewer than arguments of floats."""
+        if is_array_api_obj(result):
+            (first, *_), others = self.arguments.names, self.arguments.floats
+            return {first: result, **dict.fromkeys(set(others) - {first})}, None
+        return super().by_name(result)
+
+
+class _ClaimError(Exception):
+    """A gradient that cannot be compared, and why."""
+
+
+def returns_value_and_gradient(out):
+    """Return whether a function's result is one number and then arrays."""
+    if not isinstance(out, tuple) or len(out) < 2:
+        return False
+    number = isinstance(out[0], (int, float)) or (is_array_api_obj(out[0]) and tuple(out[0].shape) == ())
+    found = [leaf for part in out[1:] for _, leaf in leaves(part, "")]
+    return number and bool(found) and all(is_array_api_obj(leaf) for leaf in found)
+
+
+def _name(f, otherwise="f"):
+    name = getattr(f, "__name__", None) or type(getattr(f, "func", f)).__name__
+    return otherwise if name == "<lambda>" else name
+
+
+def _requires(function):
+    """Return how many positional arguments a function must be given, or 0 where that is not told."""
+    import inspect
+
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _draws(thing):
+    """Return whether an argument is a random generator, which every call is to find as it was given."""
+    return hasattr(thing, "bit_generator") or hasattr(thing, "getstate") or (
+        hasattr(thing, "get_state") and hasattr(thing, "set_state")
+    )
+
+
+_ = same  # noqa
