@@ -5,6 +5,8 @@ taken for it: every random generator, every array that is there, beside the para
 what is called ``running_…``. What comes and goes with a batch is then not there yet.
 """
 
+import contextlib
+
 from array_api_compat import device, is_array_api_obj
 
 from .functions import namespace
@@ -28,8 +30,8 @@ class LayerState:
         seen = {}
         for name, layer, attribute in self.places:
             held = getattr(layer, attribute)
-            if _is_generator(held) and id(held) not in {id(other) for other, _ in seen.values()}:
-                drawn = repr(_state_of(held))
+            if is_generator(held) and id(held) not in {id(other) for other, _ in seen.values()}:
+                drawn = repr(state_of(held))
                 if drawn in seen:
                     raise ValueError(
                         f"{seen[drawn][1]} and {name} draw the same numbers; give each layer a seed of its own (rng=1, "
@@ -39,7 +41,7 @@ class LayerState:
 
     def take(self):
         """Return {name: value}: arrays as copies, generators as what their state is, numbers as they are."""
-        return {name: _state_of(getattr(layer, attribute)) for name, layer, attribute in self.places}
+        return {name: state_of(getattr(layer, attribute)) for name, layer, attribute in self.places}
 
     def put(self, taken, like=None):
         """Put back what ``take`` returned, arrays on the device of ``like`` where none is held; all of it or nothing.
@@ -55,7 +57,7 @@ class LayerState:
         ready = []
         for name, layer, attribute in self.places:
             held, value = getattr(layer, attribute), taken[name]
-            if _is_generator(held):
+            if is_generator(held):
                 _require_kind(name, held, value)
             elif is_array_api_obj(value):
                 if is_array_api_obj(held) and tuple(held.shape) != tuple(value.shape):
@@ -64,8 +66,8 @@ class LayerState:
                 value = _moved(value, held if is_array_api_obj(held) else like)
             ready.append((layer, attribute, held, value))
         for layer, attribute, held, value in ready:
-            if _is_generator(held):
-                _set_state(held, value)
+            if is_generator(held):
+                set_state_of(held, value)
             else:
                 setattr(layer, attribute, value)
 
@@ -86,11 +88,22 @@ def _names(layer):
     return tuple(
         name
         for name, value in getattr(layer, "__dict__", {}).items()
-        if name not in known and (_is_generator(value) or is_array_api_obj(value) or name.startswith("running_"))
+        if name not in known and (is_generator(value) or is_array_api_obj(value) or name.startswith("running_"))
     )
 
 
-def _is_generator(thing):
+@contextlib.contextmanager
+def rewound(generators):
+    """Within this context generators draw what they would draw next, and afterwards they are where they were."""
+    kept = [(generator, state_of(generator)) for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in kept:
+            set_state_of(generator, state)
+
+
+def is_generator(thing):
     """Return whether ``thing`` is a random generator of NumPy, Python or PyTorch, by what it can do."""
     return hasattr(thing, "bit_generator") or any(
         hasattr(thing, get) and hasattr(thing, put)
@@ -98,7 +111,8 @@ def _is_generator(thing):
     )
 
 
-def _state_of(held):
+def state_of(held):
+    """Return the state of a generator, a copy of an array, and anything else as it is."""
     if hasattr(held, "bit_generator"):
         return held.bit_generator.state
     if hasattr(held, "getstate"):
@@ -109,7 +123,8 @@ def _state_of(held):
     return namespace(held).asarray(held, copy=True) if is_array_api_obj(held) else held
 
 
-def _set_state(held, value):
+def set_state_of(held, value):
+    """Bring a generator to the state ``value``, which ``state_of`` returned, also after a way through JSON."""
     if hasattr(held, "bit_generator"):
         held.bit_generator.state = value
     elif hasattr(held, "setstate"):
@@ -120,7 +135,7 @@ def _set_state(held, value):
 
 def _require_kind(name, held, value):
     """Raise ValueError unless ``value`` is the state of a generator of the kind of ``held``."""
-    now = _state_of(held)
+    now = state_of(held)
     kinds = [state.get("bit_generator") if isinstance(state, dict) else None for state in (now, value)]
     alike = (
         isinstance(value, dict)

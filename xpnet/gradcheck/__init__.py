@@ -21,7 +21,17 @@ __all__ = ["GradientCheck", "check_gradients"]
 
 
 def check_gradients(
-    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True
+    net,
+    *inputs,
+    gradient=None,
+    backward=None,
+    h=None,
+    method="auto",
+    tolerance=None,
+    audit=16,
+    worst=3,
+    seed=0,
+    progress=True,
 ):
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 

@@ -3,14 +3,19 @@
 import inspect
 from collections.abc import Mapping
 
-from array_api_compat import is_array_api_obj
+from array_api_compat import is_array_api_obj, is_writeable_array
 
 from ..functions import namespace
 
 
 def is_floats(thing):
     """Return whether ``thing`` is an array of real floating-point numbers."""
-    return is_array_api_obj(thing) and bool(namespace(thing).isdtype(thing.dtype, "real floating"))
+    if not is_array_api_obj(thing):
+        return False
+    try:
+        return bool(namespace(thing).isdtype(thing.dtype, "real floating"))
+    except TypeError:  # a dtype of its own kind, such as that of JAX's random keys
+        return False
 
 
 def leaves(tree, name):
@@ -61,9 +66,9 @@ class Arguments:
         return [replaced(arg, name, changed) for name, arg in zip(self.names, self.args, strict=True)]
 
     def copies(self):
-        """Return {name: copy} of all arrays, for a call that may write into what it gets."""
+        """Return {name: copy} of all arrays that can be written, for a call that may do so."""
         found = (leaf for name, arg in zip(self.names, self.args, strict=True) for leaf in leaves(arg, name))
-        return {name: namespace(a).asarray(a, copy=True) for name, a in found if is_array_api_obj(a)}
+        return {name: namespace(a).asarray(a, copy=True) for name, a in found if is_writeable_array(a)}
 
     def written(self, given):
         """Return the name of the first array of ``given``, made by ``copies``, that is no longer like its own."""
@@ -74,7 +79,7 @@ class Arguments:
         return None
 
     def by_name(self, result, what):
-        """Return ({name: array or None}, None) of a gradient ``result``, in the structure of the arguments, or a reason.
+        """Return ({name: array or None}, None) of a gradient ``result``, as the arguments are built, or a reason.
 
         It is the gradient of the only argument with floats, or a tuple for all arguments or for those with floats. A
         dict or sequence is one argument. ``what`` names what returned it.
@@ -131,5 +136,5 @@ def same(a, b):
     xp = namespace(a)
     alike = a == b
     if not xp.isdtype(a.dtype, ("bool", "integral")):
-        alike = alike | ((a != a) & (b != b))  # noqa: PLR0124
+        alike = alike | ((a != a) & (b != b))
     return bool(xp.all(alike))

@@ -1,17 +1,19 @@
 """Functions as subjects of a check: a forward, a backward, and their arguments and results as arrays by name.
 
-``Function`` is what every kind of function has in common; what it calls and how it is differentiated is said by a
-``forward(*args)`` and a ``backward(args, out, dout)`` of its own.
+``Function`` is what every kind of function has in common; each kind says what it calls, ``forward(*args)``, and how it
+is differentiated, ``differentiate(args, dout)``.
 """
 
+import contextlib
+import inspect
 import math
 
 from array_api_compat import device, is_array_api_obj
 
-from ..backend import random_generator, to_numpy
+from ..backend import get_backend, random_generator, to_numpy
 from ..functions import namespace
-from ..state import unchanged
-from .arguments import Arguments, argument_names, is_floats, leaves, replaced, same
+from ..layer_state import is_generator, rewound
+from .arguments import Arguments, argument_names, is_floats, leaves, replaced
 from .contracts import backward_problems, not_finite
 
 SAME = 1e-3  # two calls that differ by more than this share are of another function each time
@@ -29,12 +31,17 @@ class Function:
     kind = "gradient"  # what is blamed for a wrong gradient, in words
 
     def __init__(self, f, inputs, seed):
-        self.name = _name(f)
-        self.f, self.arguments = f, Arguments(argument_names(f, len(inputs)), inputs)
-        self.generators = [arg for arg in inputs if _draws(arg)]
+        self.name, self.f = _name(f), f
+        inputs = _as_arrays(inputs)
+        self.arguments = Arguments(argument_names(self.signature(), len(inputs)), inputs)
+        self.generators = [arg for arg in inputs if is_generator(arg)]
         self.state = (f, *inputs)
         self.seed, self.failure = seed, None
         self._prepare()
+
+    def signature(self):
+        """Return the function whose parameters name the inputs."""
+        return self.f
 
     def _prepare(self):
         """Evaluate once each way, and settle what is differentiated and how results are weighted."""
@@ -46,7 +53,8 @@ class Function:
             )
         first = next(iter(floats.values()))
         self.samples = first.shape[0] if first.ndim > 1 else 1
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in floats.items())
+        shown = self.arguments.floats or floats
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in shown.items())
         self.title = f"{self.name}, {shapes}, {str(first.dtype).rpartition('.')[2]}"
         self.values, self.inputs = floats, {}
         try:
@@ -61,8 +69,8 @@ class Function:
         self.values = {name: value for name, value in floats.items() if name not in left_out}
         if not self.values and not self.failure:
             raise ValueError(f"{self.kind} is None for every input of {self.name}, so there is nothing to check")
-        if left_out:
-            self.title += f", not differentiated: {', '.join(left_out)}"
+        if of_inputs := [name for name in left_out if name in self.arguments.floats]:
+            self.title += f", not differentiated: {', '.join(of_inputs)}"
 
     def _floats(self):
         return dict(self.arguments.floats)
@@ -81,8 +89,22 @@ class Function:
 
     def run(self, changed):
         """Return the outputs with the arrays of ``changed``: as they come if it is one array, else joined to a row."""
-        with unchanged(*self.generators), self.holding(changed):
-            return self._joined(self.forward(*self.arguments.changed(changed)))
+        try:
+            return self.evaluated(changed)
+        except Exception as error:
+            other = [name for name, value in changed.items() if value.dtype != self._own(name).dtype]
+            if other:  # whatever it raises then, it was not made for this dtype
+                raise TypeError(f"{self.name} does not compute with {other[0]} in {changed[other[0]].dtype}") from error
+            raise
+
+    def _own(self, name):
+        return self.values[name] if name in self.values else self.inputs[name]
+
+    def evaluated(self, changed):
+        """Return the outputs with the arrays of ``changed``, or raise whatever the function raises."""
+        with rewound(self.generators), self.holding(changed):
+            out = self.forward(*self.arguments.changed(changed))
+        return self._joined(self.results(out))
 
     def gradients(self, changed):
         """Return the gradients by backpropagation with the arrays of ``changed``."""
@@ -91,14 +113,12 @@ class Function:
 
     def holding(self, changed):
         """Return a context in which what is changed beside the arguments is in place."""
-        return unchanged()
+        return contextlib.nullcontext()
 
     def _claims(self, changed, weights):
-        with unchanged(*self.generators), self.holding(changed):
-            args = self.arguments.changed(changed)
-            out = self.forward(*args)
-            dout = None if weights is None else self._split(weights, self.results(out))
-            result = self.backward(args, out, dout)
+        dout = None if weights is None else self._split(weights)
+        with rewound(self.generators), self.holding(changed):
+            result = self.differentiate(self.arguments.changed(changed), dout)
         claims, reason = self.by_name(result)
         if reason:
             raise _ClaimError(reason)
@@ -108,7 +128,7 @@ class Function:
         return claims
 
     def by_name(self, result):
-        """Return ({name: array or None}, None) of what ``backward`` returned, or a reason why it cannot be read."""
+        """Return ({name: array or None}, None) of what ``differentiate`` returned, or why it cannot be read."""
         return self.arguments.by_name(result, self.kind)
 
     def results(self, out):
@@ -125,7 +145,8 @@ class Function:
         return {}
 
     def _joined(self, out):
-        parts = [part for _, part in leaves(self.results(out), "")]
+        self.structure = out
+        parts = [part for _, part in leaves(out, "")]
         if len(parts) == 1 and (is_floats(parts[0]) or isinstance(parts[0], float)):
             return parts[0] if is_array_api_obj(parts[0]) or self._plain() else self._array(parts[0])
         floats = [part for part in parts if is_floats(part)]
@@ -145,26 +166,25 @@ class Function:
         like = next(iter(self.values.values()))
         return namespace(like).asarray(number, dtype=like.dtype, device=device(like))
 
-    def _split(self, weights, out):
-        """Return ``weights`` in the structure of ``out``; None stands where there are no floats."""
-        found = list(leaves(out, "dout"))
+    def _split(self, weights):
+        """Return ``weights`` in the structure of the outputs; None stands where there are no floats."""
+        found = list(leaves(self.structure, "dout"))
         if len(found) == 1:
-            return weights if found[0][0] == "dout" else replaced(out, "dout", {found[0][0]: weights})
+            return replaced(self.structure, "dout", {found[0][0]: weights})
         parts, start = {}, 0
         for name, part in found:
             size = math.prod(part.shape) if is_floats(part) else 0
             taken = weights[start : start + size]
             parts[name] = namespace(weights).reshape(taken, tuple(part.shape)) if is_floats(part) else None
             start += size
-        return replaced(out, "dout", parts)
+        return replaced(self.structure, "dout", parts)
 
     def problems(self):
         """Return what makes a check impossible."""
         found = not_finite({**self.values, **self.inputs}) or self._forward_problems()
         if found or self.failure:
             return found or [self.failure]
-        written = self._written(lambda changed: self._claims(changed, self.weights))
-        if written:
+        if written := self._written(lambda given: self._claims(given, self.weights)):
             return [f"{self.kind} changes its {written}; it must leave what it is given alone"]
         half = None if self.weights is None else lambda: self._claimed(0.5 * self.weights)
         return backward_problems(lambda: self.gradients({}), half)
@@ -173,16 +193,15 @@ class Function:
         return {name: claim for name, claim in self._claims({}, weights).items() if claim is not None}
 
     def _written(self, call):
+        """Return the name of an argument that a call changes; it is given copies."""
         given = self.arguments.copies()
         call(given)
         return self.arguments.written(given)
 
     def _forward_problems(self):
-        found = []
-        written = self._written(lambda changed: found.append(self._numbers(changed)))
-        if written:
+        if written := self._written(self.evaluated):
             return [f"{self.name} changes its {written}; it must leave what it is given alone"]
-        once, again = found[0], self._numbers({})
+        once, again = (to_numpy(self.run({})).copy() for _ in range(2))
         if not math.isfinite(abs(once).sum()):
             return [f"{self.name} returned NaN or infinite values: nothing can be told from them"]
         difference, size = (abs(once - again).max(), abs(once).max()) if once.shape == again.shape else (1, 1)
@@ -193,12 +212,9 @@ class Function:
             ]
         return []
 
-    def _numbers(self, changed):
-        return to_numpy(self.run(changed)).copy()
-
 
 class WithGradient(Function):
-    """A function and what is claimed to be its gradient: arrays, a function of the inputs, or of them and a ``dout``."""
+    """A function and what is claimed as its gradient: arrays, a function of the inputs, or of them and a ``dout``."""
 
     def __init__(self, f, inputs, gradient, seed):
         self.gradient = gradient
@@ -211,18 +227,18 @@ class WithGradient(Function):
         return self.f(*args)
 
     def takes_dout(self, out):
-        """Return whether the gradient takes a ``dout``: always of an array, and of a number if it has a place for it."""
+        """Return whether the gradient takes a ``dout``: always of an array, of a number if it has a place."""
         count = len(self.arguments.args)
         if tuple(getattr(out, "shape", ())) == ():
             return callable(self.gradient) and _requires(self.gradient) == count + 1
         if not callable(self.gradient):
             raise ValueError(
                 f"{self.name} returns shape {tuple(out.shape)}, and the gradient of an array is no array that can be "
-                f"given; give a function of the inputs and of dout, the gradient with respect to what {self.name} returns"
+                f"given; give a function of the inputs and of dout, the gradient with respect to what it returns"
             )
         return True
 
-    def backward(self, args, out, dout):
+    def differentiate(self, args, dout):
         """Return what is claimed."""
         if not callable(self.gradient):
             return self.gradient
@@ -233,7 +249,7 @@ class WithCache(Function):
     """``forward(*inputs)`` that returns (out, cache), and ``backward(dout, cache)``, as in course work."""
 
     def __init__(self, f, inputs, backward, seed):
-        self.own_backward, self.kind = backward, _name(backward, "backward")
+        self.backward, self.kind = backward, _name(backward, "backward")
         super().__init__(f, inputs, seed)
         self.state = (f, backward, *inputs)
 
@@ -248,9 +264,10 @@ class WithCache(Function):
         """Return all but the cache, which comes last."""
         return out[0] if len(out) == 2 else out[:-1]
 
-    def backward(self, args, out, dout):
+    def differentiate(self, args, dout):
         """Return what ``backward(dout, cache)`` returns, with a dout for each output."""
-        return self.own_backward(*(dout if len(out) > 2 else (dout,)), out[-1])
+        out = self.forward(*args)
+        return self.backward(*(dout if len(out) > 2 else (dout,)), out[-1])
 
 
 class WithValue(Function):
@@ -268,8 +285,9 @@ class WithValue(Function):
         """Return the value."""
         return out[0]
 
-    def backward(self, args, out, dout):
-        """Return what came with the value."""
+    def differentiate(self, args, dout):
+        """Return what comes with the value."""
+        out = self.f(*args)
         return out[1] if len(out) == 2 else tuple(out[1:])
 
     def by_name(self, result):
@@ -293,27 +311,26 @@ def returns_value_and_gradient(out):
     return number and bool(found) and all(is_array_api_obj(leaf) for leaf in found)
 
 
+def _as_arrays(inputs):
+    """Return plain numbers as arrays where there is no array among the inputs: all there is to differentiate."""
+    if not inputs or any(is_array_api_obj(leaf) for arg in inputs for _, leaf in leaves(arg, "")):
+        return inputs
+    xp = get_backend("numpy").xp
+    return tuple(xp.asarray(x) if isinstance(x, float) else x for x in inputs)
+
+
 def _name(f, otherwise="f"):
-    name = getattr(f, "__name__", None) or type(getattr(f, "func", f)).__name__
+    f = getattr(f, "func", f)  # of a partial
+    name = getattr(f, "__name__", None) or type(f).__name__
+    if isinstance(getattr(f, "__self__", None), type):  # a method of a class, such as apply
+        name = f"{f.__self__.__name__}.{name}"
     return otherwise if name == "<lambda>" else name
 
 
 def _requires(function):
     """Return how many positional arguments a function must be given, or 0 where that is not told."""
-    import inspect
-
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return 0
     return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-
-
-def _draws(thing):
-    """Return whether an argument is a random generator, which every call is to find as it was given."""
-    return hasattr(thing, "bit_generator") or hasattr(thing, "getstate") or (
-        hasattr(thing, "get_state") and hasattr(thing, "set_state")
-    )
-
-
-_ = same  # noqa
