@@ -81,27 +81,34 @@ class Arguments:
     def by_name(self, result, what):
         """Return ({name: array or None}, None) of a gradient ``result``, as the arguments are built, or a reason.
 
-        It is the gradient of the only argument with floats, or a tuple for all arguments or for those with floats. A
-        dict or sequence is one argument. ``what`` names what returned it.
+        It is the gradient of the only argument with floats, or a tuple for all arguments or for those with floats; a
+        dict of settings that holds running statistics may be left out. ``what`` names what returned it.
         """
-        floating = [n for n, a in zip(self.names, self.args, strict=True) if any(is_floats(x) for _, x in leaves(a, n))]
+        args = dict(zip(self.names, self.args, strict=True))
+        floating = [name for name, arg in args.items() if any(is_floats(leaf) for _, leaf in leaves(arg, name))]
+        unsettled = [name for name in floating if not _holds_settings(args[name])]
         parts = result if isinstance(result, (tuple, list)) else (result,)
-        if len(floating) == 1 and not (isinstance(result, tuple) and len(result) in (1, len(self.names))):
-            parts, of = (result,), floating
-        elif len(parts) == len(self.names):
-            of = self.names
-        elif len(parts) == len(floating):
-            of = floating
-        else:
+        if len(floating) == 1 and isinstance(result, type(args[floating[0]])):
+            parts = (result,)
+        of = next((names for names in (self.names, floating, unsettled) if len(names) == len(parts)), None)
+        if of is None:
             came = f"{len(parts)} values" if isinstance(result, (tuple, list)) else type(result).__name__
             return {}, f"{what} returned {came}; it must return {len(floating)}, the gradients of {', '.join(floating)}"
-        claimed, args = {}, dict(zip(self.names, self.args, strict=True))
+        if len(parts) == 1:
+            of = floating or of
+        left_out = [pair for name in floating if name not in of for pair in leaves(args[name], name)]
+        claimed = {leaf: None for leaf, value in left_out if is_floats(value)}
         for name, part in zip(of, parts, strict=True):
             for leaf, value in _aligned(args[name], part, name):
                 if isinstance(value, str):
                     return {}, f"{what} returned {value}"
                 claimed[leaf] = value
         return claimed, None
+
+
+def _holds_settings(arg):
+    """Return whether an argument is a dict that holds more than arrays, such as {"mode": "train"}."""
+    return isinstance(arg, Mapping) and not all(is_array_api_obj(leaf) for _, leaf in leaves(arg, ""))
 
 
 def _aligned(own, claim, name):

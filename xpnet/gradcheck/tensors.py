@@ -19,6 +19,10 @@ class TensorFunction(Function):
 
     kind = "autograd"
 
+    def signature(self):
+        """Return the function whose parameters name the inputs."""
+        return self.f.forward if isinstance(self.f, torch.nn.Module) else self.f
+
     def _floats(self):
         module = self.f if isinstance(self.f, torch.nn.Module) else None
         self.parameters = dict(module.named_parameters()) if module else {}
@@ -30,7 +34,7 @@ class TensorFunction(Function):
         if taken:
             raise ValueError(f"{self.name} has parameters named like its inputs: {', '.join(sorted(taken))}")
         held = {name: value for name, value in {**self.parameters, **self.buffers}.items() if is_floats(value)}
-        return {name: value.detach() for name, value in {**floats, **held}.items()}
+        return {name: _fresh(value) for name, value in {**floats, **held}.items()}
 
     def evaluated(self, changed):
         """Return the outputs with the tensors of ``changed``, without a graph."""
@@ -47,7 +51,8 @@ class TensorFunction(Function):
         given = {name: _fresh(changed.get(name, value)) for name, value in {**self.values, **self.inputs}.items()}
         for name in self.chosen:
             given[name].requires_grad_()
-        args = self.arguments.changed({name: given[name].view_as(given[name]) for name in self.arguments.floats})
+        with torch.enable_grad():
+            args = self.arguments.changed({name: _Copy.apply(given[name]) for name in self.arguments.floats})
         return self._call(args, self._held(given)), given
 
     def _held(self, given):
@@ -78,8 +83,23 @@ class TensorFunction(Function):
         claims = {name: zero if g is None else g for name, g, zero in zip(chosen, found, zeros, strict=True)}
         return dict.fromkeys(given) | claims
 
+    def _plain(self):
+        return False
+
     def _array(self, number):
         raise TypeError(f"{self.name} returned a number; autograd differentiates tensors: do not call .item()")
+
+
+class _Copy(torch.autograd.Function):
+    """A copy in the same layout, which a function may write into as it may into no leaf of a graph."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return _fresh(value)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout
 
 
 def _fresh(value):
