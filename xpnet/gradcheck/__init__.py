@@ -11,10 +11,10 @@ from ..state import unchanged
 from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
+from .dispatch import subject_for
 from .looks import Looks
 from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
-from .subjects import subject_of
 from .untested import other_batch, untested_lines
 
 __all__ = ["GradientCheck", "check_gradients"]
@@ -55,10 +55,11 @@ def check_gradients(
     """
     start = time.perf_counter()
     h = None if h is None else require_step(h)
-    with unchanged(net, x, t):
-        subject = subject_of(net, x, t, seed)
+    with unchanged(net, gradient, backward, *inputs):
+        subject = subject_for(net, inputs, gradient, backward, seed)
         check = GradientCheck(f"{subject.title}, seed {seed}")
-        examine(check, subject, h, method, tolerance, audit, worst, seed, progress)
+        with subject.context() if hasattr(subject, "context") else contextlib.nullcontext():
+            examine(check, subject, h, method, tolerance, audit, worst, seed, progress)
     check.seconds = time.perf_counter() - start
     return check
 

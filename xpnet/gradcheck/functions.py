@@ -36,8 +36,10 @@ class Function:
         self.arguments = Arguments(argument_names(self.signature(), len(inputs)), inputs)
         self.generators = [arg for arg in inputs if is_generator(arg)]
         self.state = (f, *inputs)
-        self.seed, self.failure = seed, None
+        self.seed, self.failure, self.notes = seed, None, []
         self._prepare()
+        if self.weights is not None:
+            self.half = self._half  # only a gradient for a dout has one
 
     def signature(self):
         """Return the function whose parameters name the inputs."""
@@ -108,8 +110,19 @@ class Function:
 
     def gradients(self, changed):
         """Return the gradients by backpropagation with the arrays of ``changed``."""
-        claims = self._claims(changed, self.weights)
-        return {name: claims[name] for name in self.values if claims.get(name) is not None}
+        try:
+            return self._claimed(changed, self.weights)
+        except Exception as error:
+            if changed:  # what it answers for the inputs as given is known
+                raise TypeError(f"{self.kind} raised {type(error).__name__} for other inputs") from error
+            raise
+
+    def _half(self):
+        return self._claimed({}, 0.5 * self.weights)
+
+    def context(self):
+        """Return a context in which the whole check runs."""
+        return contextlib.nullcontext()
 
     def holding(self, changed):
         """Return a context in which what is changed beside the arguments is in place."""
@@ -186,11 +199,11 @@ class Function:
             return found or [self.failure]
         if written := self._written(lambda given: self._claims(given, self.weights)):
             return [f"{self.kind} changes its {written}; it must leave what it is given alone"]
-        half = None if self.weights is None else lambda: self._claimed(0.5 * self.weights)
-        return backward_problems(lambda: self.gradients({}), half)
+        return [] if self.weights is not None else backward_problems(lambda: self.gradients({}))
 
-    def _claimed(self, weights):
-        return {name: claim for name, claim in self._claims({}, weights).items() if claim is not None}
+    def _claimed(self, changed, weights):
+        claims = self._claims(changed, weights)
+        return {name: claims[name] for name in self.values if claims.get(name) is not None}
 
     def _written(self, call):
         """Return the name of an argument that a call changes; it is given copies."""
@@ -225,6 +238,12 @@ class WithGradient(Function):
     def forward(self, *args):
         """Return what the function returns."""
         return self.f(*args)
+
+    def gradients(self, changed):
+        """Return the claimed gradients; arrays are those of the inputs as given alone."""
+        if changed and not callable(self.gradient):
+            raise TypeError(f"the gradient of {self.name} was given as arrays, for the inputs as given alone")
+        return super().gradients(changed)
 
     def takes_dout(self, out):
         """Return whether the gradient takes a ``dout``: always of an array, of a number if it has a place."""
@@ -298,7 +317,7 @@ class WithValue(Function):
         return super().by_name(result)
 
 
-class _ClaimError(Exception):
+class _ClaimError(TypeError):
     """A gradient that cannot be compared, and why."""
 
 

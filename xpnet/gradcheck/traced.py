@@ -22,6 +22,10 @@ class TracedFunction(Function):
         self.by_default_64 = jax.config.jax_enable_x64
         super().__init__(f, inputs, seed)
 
+    def context(self):
+        """Return a context in which arrays of 64 bits can be made."""
+        return jax.enable_x64(True)
+
     def evaluated(self, changed):
         """Return the outputs with the arrays of ``changed``."""
         with rewound(self.generators), self._setting(changed):
@@ -42,8 +46,3 @@ class TracedFunction(Function):
     def _setting(self, changed):
         wide = any(value.dtype.itemsize == 8 for value in changed.values())
         return jax.enable_x64(wide or self.by_default_64)
-
-
-def in_64_bits():
-    """Return a context in which arrays of 64 bits can be made."""
-    return jax.enable_x64(True)
