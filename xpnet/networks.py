@@ -107,7 +107,8 @@ class Network:
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
         if not isinstance(chunk, Integral) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
-        if x.ndim < 2 or 0 in x.shape or 0 in t.shape or not 1 <= t.ndim <= 2 or t.shape[0] != x.shape[0]:
+        words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample
+        if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not 1 <= t.ndim <= 2 or t.shape[0] != x.shape[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, …) and "
                 "labels (N,) or weights (N, C), for at least one sample"

@@ -26,8 +26,9 @@ class LayerCall(Function):
         self.learned = {name: (layer, name) for name in parameter_names(layer)}
         if not self.learned and isinstance(getattr(layer, "params", None), (list, tuple)):
             self.learned = {f"params[{i}]": (layer.params, i) for i in range(len(layer.params))}
+        self.kind = f"{type(layer).__name__}.backward"
         super().__init__(layer, inputs, seed)
-        self.kind, self.layers = f"{self.name}.backward", [(self.name, layer)]
+        self.layers = [(self.name, layer)]
 
     def signature(self):
         """Return the function whose parameters name the inputs."""

@@ -101,7 +101,7 @@ class ForeignNetwork:
             net.loss(x, t)  # which knows better what is wrong with it
         elif x.dtype != dtype:
             x = xp.astype(x, dtype)
-        self.inputs = {"x": x, **_floats(t=t)}
+        self.x, self.inputs = x, _floats(x=x, t=t)
         self.state, self.notes = (net, x, t), []
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
@@ -132,7 +132,7 @@ class ForeignNetwork:
         return backward_problems(lambda: self.gradients({}))
 
     def _batch(self, changed):
-        return changed.get("x", self.inputs["x"]), changed.get("t", self.t)
+        return changed.get("x", self.x), changed.get("t", self.t)
 
     @contextlib.contextmanager
     def _holding(self, changed):
@@ -172,17 +172,17 @@ class Network(ForeignNetwork):
 
     def _forward_problems(self):
         """Run every layer once by itself, and once more only if the loss is another one than the network's."""
-        x, layers = self.inputs["x"], list(self.net.layers.values())
+        x, layers = self.x, list(self.net.layers.values())
         for layer in layers:
             given, (x, problems) = x, forward_once(layer, x)
             if problems:
                 return problems
-            if x.dtype != given.dtype:
+            if x.dtype != given.dtype and _floats(x=given):
                 self.notes.append(returns_another_dtype(layer, given, x))
         loss = self.net.last_layer.forward(x, self.t)
         if getattr(loss, "shape", None) == () and bool(loss == self.run({})):
             return []
-        return forward_problems(layers, self.inputs["x"]) or super()._loss_problems()
+        return forward_problems(layers, self.x) or super()._loss_problems()
 
     def _loss_problems(self):
         return []  # told with the layers'
