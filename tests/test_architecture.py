@@ -37,8 +37,17 @@ COMPUTES = {
         *("modes", "layer_state"),
         "backend",  # for its random numbers and where new arrays go
     },
-    "gradcheck.contracts": {"functions", "backend"},
-    "gradcheck.subjects": {"functions", "layers", "state", "backend", "gradcheck.contracts"},
+    "gradcheck.contracts": {"functions", "layer_state", "backend"},
+    "gradcheck.subjects": {"functions", "layers", "layer_state", "state", "backend", "gradcheck.contracts"},
+    "gradcheck.arguments": {"functions"},
+    "gradcheck.calls": {"functions", "layer_state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
+    "gradcheck.functions": {"gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.layer_calls": {"functions", "layers", "state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.tensors": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.traced": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.dispatch": {
+        *("state", "gradcheck.arguments", "gradcheck.functions", "gradcheck.layer_calls", "gradcheck.subjects"),
+    },
     "gradcheck.overlooked": {"functions", "layers", "state"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
@@ -55,7 +64,7 @@ COMPUTES = {
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
         *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
-        *("gradcheck.overlooked", "gradcheck.report", "gradcheck.subjects", "gradcheck.untested"),
+        *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested"),
     },
 }
 ALLOWED = {
@@ -73,6 +82,9 @@ ALLOWED = {
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }
+# what checks PyTorch's and JAX's own differentiation has to call it; nothing else may, and nothing imports these two
+# modules but where an argument is of that library
+ADAPTERS = {"gradcheck.tensors": "torch", "gradcheck.traced": "jax"}
 WITHOUT_ARRAYS = {"losses", "layers", "output_layers"}  # they find everything in functions, array_api_compat included
 
 PROMISED = [
@@ -140,7 +152,19 @@ def test_mathematics_imports_no_array_library(name):
     allowed = set() if name in WITHOUT_ARRAYS else {"array_api_compat"}
     if name == "gradcheck":
         allowed.add("tqdm")  # a check may take minutes, and shows a bar then
+    allowed |= {ADAPTERS.get(name)}
     assert foreign <= allowed, f"{name} may not import {', '.join(sorted(foreign - allowed))}"
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_is_reached_by_its_library_alone(name):
+    """No module imports it; the one that does so by name asks whether an argument is of that library."""
+    for other in MODULES:
+        inside, _ = inside_and_outside(other.removesuffix(".__init__"), parse(other))
+        assert name not in inside
+    module = name.rpartition(".")[2]
+    naming = [other for other, path in MODULES.items() if f'"{module}"' in path.read_text(encoding="utf-8")]
+    assert naming == ["gradcheck.dispatch"]
 
 
 def test_every_module_has_its_place():

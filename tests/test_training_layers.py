@@ -10,11 +10,13 @@ from xpnet import (
     IdentityWithLoss,
     Network,
     Relu,
+    check_gradients,
     load_training,
     numerical_gradient,
     save_training,
     train,
 )
+from xpnet.layer_state import LayerState
 
 
 def normalization(case, rng, size=3):
@@ -207,7 +209,7 @@ def with_normalization(seed=5, ratio=0.4, hidden=8):
     rng = np.random.default_rng(seed)
     return Network(
         [
-            Affine(rng.normal(size=(6, hidden)), np.zeros(hidden)),
+            Affine(rng.normal(size=(6, hidden))),
             BatchNormalization(np.ones(hidden), np.zeros(hidden)),
             Relu(),
             Dropout(ratio, rng=seed),
@@ -433,3 +435,64 @@ def test_a_file_of_an_older_xpnet_says_that_the_state_begins_anew(tmp_path):
     state = load_training(tmp_path / "a.npz")._replace(layer_state=None)
     with pytest.warns(UserWarning, match=r"saved without BatchNormalization1\.running_mean, .*Dropout1\.rng, which"):
         state.restore(with_normalization())
+
+
+# ── Checks and numerical gradients ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_each_of_the_two_layers_passes_its_check_in_both_modes(rng, training, dtype):
+    x = rng.normal(size=(6, 3)).astype(dtype)
+    for layer in (Dropout(0.4, rng=1), BatchNormalization(*rng.normal(size=(2, 3)).astype(dtype))):
+        layer.train_flg = training
+        before = LayerState([layer]).take()
+        assert check_gradients(layer, x)
+        for name, value in LayerState([layer]).take().items():
+            np.testing.assert_array_equal(value, before[name])
+        layer.backward = lambda dout, right=layer.backward: 1.05 * right(dout)
+        assert not check_gradients(layer, x)
+
+
+@pytest.mark.parametrize("hidden", [4, 5])
+def test_a_network_with_both_passes_and_is_left_as_it_was(hidden):
+    x, t = data()
+    network = with_normalization(hidden=hidden)
+    network.loss(x, t)
+    before = network.layer_state()
+    assert check_gradients(network, x[:9], t[:9])
+    by_backpropagation, by_difference = network.gradient(x[:9], t[:9]), None
+    network.restore_layer_state(before)
+    by_difference = network.numerical_gradient(x[:9], t[:9])
+    for name, value in by_backpropagation.items():
+        np.testing.assert_allclose(by_difference[name], value, rtol=1e-4, atol=1e-6)
+    for name, value in network.layer_state().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_a_wrong_layer_behind_a_dropout_is_found():
+    class Wrong(Affine):
+        def backward_parameters(self, dout):
+            super().backward_parameters(dout)
+            self.dW[2, 1] *= -1
+
+    x, t = data()
+    network = with_normalization()
+    network.layers["Affine2"].__class__ = Wrong
+    check = check_gradients(network, x[:9], t[:9])
+    assert {p.name: p.failed for p in check.parameters if p.failed} == {"W3": 1}
+
+
+def test_chapter_fours_way_trains_through_dropout():
+    x, t = data()
+    networks = [with_normalization(hidden=3) for _ in range(2)]
+    for network, gradient in zip(networks, ("backpropagation", "numerical"), strict=True):
+        records = list(train(network, x[:20], t[:20], epochs=2, batch_size=10, gradient=gradient))
+        assert np.isfinite(records[-1].loss)
+
+
+def test_a_dropout_that_does_not_name_its_generator_is_refused():
+    x, t = data()
+    check = check_gradients(with_layer(OwnDropout(3)), x, t)
+    assert not check
+    assert "is there dropout?" in check.problems[0]

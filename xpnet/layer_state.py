@@ -72,17 +72,24 @@ class LayerState:
                 setattr(layer, attribute, value)
 
 
-def _names(layer):
-    """Return the names of the attributes that ``layer`` keeps from batch to batch."""
+def _declared(layer):
+    """Return the names in ``layer.state``, or None if there is no such list of names."""
     declared = getattr(layer, "state", None)
     if isinstance(declared, str):
         raise TypeError(f"{type(layer).__name__}.state is the string {declared!r}; write ({declared!r},)")
-    if isinstance(declared, (tuple, list)) and all(isinstance(name, str) for name in declared):
-        for name in declared:
-            if not hasattr(layer, name):
-                kind = type(layer).__name__
-                raise AttributeError(f"{kind} names {name!r} in its state, but has no such attribute")
-        return tuple(declared)
+    if not isinstance(declared, (tuple, list)) or not all(isinstance(name, str) for name in declared):
+        return None
+    for name in declared:
+        if not hasattr(layer, name):
+            raise AttributeError(f"{type(layer).__name__} names {name!r} in its state, but has no such attribute")
+    return tuple(declared)
+
+
+def _names(layer):
+    """Return the names of the attributes that ``layer`` keeps from batch to batch."""
+    declared = _declared(layer)
+    if declared is not None:
+        return declared
     learned = parameter_names(layer)
     known = {*learned, *(f"d{name}" for name in learned)}
     return tuple(
@@ -90,6 +97,12 @@ def _names(layer):
         for name, value in getattr(layer, "__dict__", {}).items()
         if name not in known and (is_generator(value) or is_array_api_obj(value) or name.startswith("running_"))
     )
+
+
+def declared_generators(layers):
+    """Return the random generators that layers, and those within them, name in their ``state``."""
+    declared = (getattr(layer, name, None) for _, layer in with_parts(layers) for name in _declared(layer) or ())
+    return list({id(held): held for held in declared if is_generator(held)}.values())
 
 
 @contextlib.contextmanager

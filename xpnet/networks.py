@@ -187,7 +187,7 @@ class Network:
         ``xpnet.differences.loss_changes``.
         """
         x = self._inputs(x)
-        if x.ndim == 1:
+        if x.ndim == 1 and namespace(x).isdtype(x.dtype, "real floating"):
             x, t = x[None, :], t[None, ...]
         for name, value in self.params.items():
             require_floats(name, value)

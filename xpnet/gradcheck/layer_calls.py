@@ -9,10 +9,10 @@ from ..functions import namespace
 from ..layers import parameter_names
 from ..state import numbers_of, unchanged
 from .arguments import is_floats
-from .functions import Function
+from .calls import Call
 
 
-class LayerCall(Function):
+class LayerCall(Call):
     """A layer and any number of inputs; ``backward`` says by what it returns of which it gives the gradient.
 
     A tuple is that of all inputs or of those of floats, one array that of the first. ``values`` also holds what

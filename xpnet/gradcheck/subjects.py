@@ -39,6 +39,7 @@ from array_api_compat import device, is_writeable_array
 
 from ..backend import random_generator
 from ..functions import namespace, require_floats
+from ..layer_state import declared_generators, rewound
 from ..layers import parameter_names
 from ..state import numbers_of
 from .contracts import (
@@ -192,7 +193,8 @@ class Network(ForeignNetwork):
 
     def half(self):
         """Return the gradients of half the loss."""
-        return self.net.loss_and_gradient(*self._batch({}), 0.5)[1]
+        with self._holding({}):
+            return self.net.loss_and_gradient(*self._batch({}), 0.5)[1]
 
     def with_inputs(self, changed):
         """Return the gradients of the parameters and of x, by one pass back through all layers."""
@@ -203,8 +205,11 @@ class Network(ForeignNetwork):
                 dout = layer.backward(dout)
             return {**self.net.params.gradients(), "x": dout}
 
+    @contextlib.contextmanager
     def _holding(self, changed):
-        return self.net.params.holding({name: changed[name] for name in changed.keys() & self.values.keys()})
+        held = {name: changed[name] for name in changed.keys() & self.values.keys()}
+        with rewound(declared_generators(self.net.layers.values())), self.net.params.holding(held):
+            yield
 
 
 class Layer:
@@ -269,7 +274,8 @@ class Layer:
         try:
             for name in kept:
                 setattr(self.layer, name, changed[name])
-            yield
+            with rewound(declared_generators([self.layer])):
+                yield
         finally:
             for name, value in kept.items():
                 setattr(self.layer, name, value)

@@ -7,10 +7,10 @@ import torch
 
 from ..layer_state import rewound
 from .arguments import is_floats, leaves, same
-from .functions import Function
+from .calls import Call
 
 
-class TensorFunction(Function):
+class TensorFunction(Call):
     """A function of tensors, such as the ``apply`` of an ``autograd.Function``, or a module with its parameters.
 
     Differentiated are the inputs that require a gradient, or all of floats if none does, and the parameters of a module

@@ -7,10 +7,10 @@ import jax
 
 from ..layer_state import rewound
 from .arguments import is_floats, leaves
-from .functions import Function
+from .calls import Call
 
 
-class TracedFunction(Function):
+class TracedFunction(Call):
     """A function of JAX arrays; all arrays of floats among its inputs are differentiated.
 
     Gradients are taken in the user's setting of 32 or 64 bits. Values in 64 bits are computed where they are asked for.
