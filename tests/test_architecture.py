@@ -60,11 +60,12 @@ COMPUTES = {
         *("functions", "backend", "gradcheck.causes", "gradcheck.contracts"),
         *("gradcheck.directions", "gradcheck.measuring", "gradcheck.verdicts"),
     },
-    "gradcheck.report": set(),
+    "gradcheck.page": set(),
+    "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
         *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
-        *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested"),
+        *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },
 }
 ALLOWED = {

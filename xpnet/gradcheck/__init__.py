@@ -16,6 +16,7 @@ from .looks import Looks
 from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
 from .untested import other_batch, untested_lines
+from .verdicts import in_words
 
 __all__ = ["GradientCheck", "check_gradients"]
 
@@ -82,6 +83,9 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress):
         for name, one in judged.items():
             check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
             check.notes += used_twice(subject, name) if one.how == "loop" and len(subject.layers) > 1 else []
+            check.numerical[name], check.backprop[name] = one.n, one.a
+            if one.codes is not None:
+                check.verdicts[name] = in_words(one.codes)
         faster = {name: one for name, one in judged.items() if one.how != "loop" and one.codes is not None}
         if audit and faster:
             check.audit, problems = audited(looks.reference, faster, audit, seed)
