@@ -27,7 +27,7 @@ COMPUTES = {
     "gradients": {"functions"},
     "stacks": {"functions", "layers", "gradients"},
     "trials": {"functions", "layers", "stacks", "state"},
-    "differences": {"functions", "layers", "gradients", "stacks", "trials", "state"},
+    "differences": {"functions", "layers", "layer_state", "gradients", "stacks", "trials", "state"},
     "parameters": {"functions", "layers", "backend"},  # backend for where arrays lie in memory
     "modes": {"parameters"},
     "layer_state": {"functions", "layers", "parameters"},

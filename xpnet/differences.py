@@ -41,6 +41,7 @@ from array_api_compat import device
 
 from .functions import namespace, on_host
 from .gradients import both_sides, default_step, require_step
+from .layer_state import declared_generators, rewound
 from .layers import is_affine
 from .stacks import by_entries, is_ours
 from .state import unchanged
@@ -101,7 +102,8 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
     layers = [*network.layers.values(), network.last_layer]
     foreign = [layer for layer in layers if not is_ours(layer)]
     with unchanged(*foreign) if foreign else contextlib.nullcontext(), _attributes_kept(filter(is_ours, layers)):
-        row = Row(network, x, t, method, shared)
+        with rewound(declared_generators(network.layers.values())):  # what is drawn now is drawn in every run
+            row = Row(network, x, t, method, shared)
         memory = memory or (CACHE if on_host(x) else DEVICE)
         largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(row.loss.dtype).bits // 8))
         changes, progress = {}, progress or (lambda count: None)
