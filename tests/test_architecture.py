@@ -55,6 +55,10 @@ COMPUTES = {
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
+    "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},
+    "gradcheck.screens": {
+        *("functions", "backend", "gradcheck.directions", "gradcheck.looks", "gradcheck.verdicts"),
+    },
     "gradcheck.audit": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.untested": {
         *("functions", "backend", "gradcheck.causes", "gradcheck.contracts"),
@@ -64,7 +68,8 @@ COMPUTES = {
     "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
-        *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
+        *("gradients", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts"),
+        *("gradcheck.jacobians", "gradcheck.screens"),
         *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },
 }

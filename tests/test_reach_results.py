@@ -144,3 +144,119 @@ def test_a_report_fits_a_hundred_columns(rng):
     ]
     for check in checks:
         assert max(map(len, repr(check).splitlines())) <= 100, check
+
+
+# ── Less than every entry, and more than one output ─────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def many(rng):
+    A = rng.normal(size=(60, 50))
+    return lambda A: float(np.tanh(A).sum()), A, lambda A: 1 - np.tanh(A) ** 2
+
+
+def test_a_sample_of_the_entries_says_what_it_can_tell(many):
+    f, A, gradient = many
+    calls = []
+    check = check_gradients(lambda A: calls.append(1) or f(A), A, gradient=gradient, entries=30)
+    assert check
+    assert len(calls) < 300  # of 6,000
+    assert check.parameters[0].shape == (60, 50)
+    assert check.checked == np.count_nonzero(check.verdicts["A"] == "pass") == 30
+    assert np.count_nonzero(check.verdicts["A"] == "left out") == 2970
+    assert np.isfinite(check.numerical["A"]).sum() == 30
+    assert "30 of 3000 entries of A, drawn with seed 0: a mistake in 9.5 % of them shows with 95%" in check.notes[0]
+    assert "one in a single entry with 1 %" in check.notes[0]
+    other = check_gradients(f, A, gradient=gradient, entries=30, seed=1)
+    assert (check.verdicts["A"] != other.verdicts["A"]).any()
+    json.dumps(check.to_dict())
+    read(check._repr_html_())
+
+
+def test_a_sample_finds_what_is_in_it(many):
+    f, A, gradient = many
+    check = check_gradients(f, A, gradient=lambda A: 1.01 * gradient(A), entries=30)
+    assert not check
+    assert check.failed == 30
+    drawn = np.argwhere(check.verdicts["A"] == "fail")
+    claim = gradient(A)
+    claim[tuple(drawn[0])] *= -1
+    check = check_gradients(f, A, gradient=claim, entries=30)
+    assert np.argwhere(check.verdicts["A"] == "fail").tolist() == [drawn[0].tolist()]
+    assert check.parameters[0].largest.index == tuple(drawn[0])
+
+
+def test_small_arrays_are_checked_whole(rng):
+    check = check_gradients(
+        lambda x, y: x[:3] * y,
+        rng.normal(size=3),
+        rng.normal(size=3),
+        entries=3,
+        gradient=lambda x, y, d: (d * y, d * x),
+    )
+    assert check
+    assert check.checked == 6
+    assert not check.notes
+
+
+def test_directions_are_a_first_screen(many):
+    f, A, gradient = many
+    calls = []
+    check = check_gradients(lambda A: calls.append(1) or f(A), A, gradient=gradient, directions=3)
+    assert check
+    assert len(calls) < 150
+    assert check.checked == 3
+    assert "3 directions agree" in repr(check)
+    assert "not entry by entry" in check.notes[0]
+    for wrong in (lambda A: 1.001 * gradient(A), lambda A: gradient(A).T.reshape(60, 50), lambda A: 0 * A):
+        assert not check_gradients(f, A, gradient=wrong, directions=3)
+    claim = gradient(A)
+    claim[5, 7] *= -1
+    assert not check_gradients(f, A, gradient=claim, directions=3)
+
+
+def test_directions_of_a_network_and_of_float32(rng):
+    layers = [Affine(rng.normal(size=(4, 5)), rng.normal(size=5)), Relu(), OneWrong(rng.normal(size=(5, 4)))]
+    x, t = rng.normal(size=(6, 4)), np.arange(6) % 3
+    check = check_gradients(Network(layers), x, t, directions=2)
+    assert {p.name: p.failed > 0 for p in check.parameters} == {"W1": False, "b1": False, "W2": True}
+    f = lambda x: np.tanh(x) ** 2  # noqa: E731
+    x = rng.normal(size=(30, 20)).astype("float32")
+    right = lambda x, d: 2 * d * np.tanh(x) * (1 - np.tanh(x) ** 2)  # noqa: E731
+    assert check_gradients(f, x, gradient=right, directions=4)
+    assert not check_gradients(f, x, gradient=lambda x, d: np.float32(1.01) * right(x, d), directions=4)
+
+
+def test_directions_along_which_nothing_happens_are_no_pass():
+    check = check_gradients(lambda x: 0 * x, np.ones(3), gradient=lambda x, d: 0 * d, directions=2)
+    assert not check
+    assert check.problems == ["along every direction of x both sides are 0: nothing was tested"]
+
+
+@pytest.mark.parametrize("what", ["entries", "directions"])
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "3"])
+def test_counts_that_are_none_are_errors(many, what, count):
+    f, A, gradient = many
+    with pytest.raises(ValueError, match=f"{what} is {count!r}; it must be a whole number of at least 1"):
+        check_gradients(f, A, gradient=gradient, **{what: count})
+
+
+def test_a_jacobian_entry_by_entry(rng):
+    x, W = rng.normal(size=(2, 3)), rng.normal(size=(3, 2))
+    check = check_gradients(lambda x, W: x @ W, x, W, gradient=lambda x, W, d: (d @ W.T, x.T @ d), jacobian=True)
+    assert check
+    assert [p.name for p in check.parameters][:3] == ["∂out[0, 0]/∂x", "∂out[0, 0]/∂W", "∂out[0, 1]/∂x"]
+    np.testing.assert_allclose(check.numerical["∂out[1, 0]/∂x"], [np.zeros(3), W[:, 0]], atol=1e-9)
+
+    def swaps(x, W, d):  # the second output's gradient is that of the first: random weights cannot hide it either
+        return d[:, [1, 0]] @ W.T, x.T @ d
+
+    check = check_gradients(lambda x, W: x @ W, x, W, gradient=swaps, jacobian=True)
+    assert {p.name for p in check.parameters if p.failed} == {f"∂out[{i}, {j}]/∂x" for i in (0, 1) for j in (0, 1)}
+
+
+def test_a_jacobian_of_what_has_none(rng):
+    with pytest.raises(ValueError, match="this is one number"):
+        check_gradients(lambda x: (x**2).sum(), rng.normal(size=3), gradient=lambda x: 2 * x, jacobian=True)
+    with pytest.raises(ValueError, match="at most 1000; there are 1001"):
+        check_gradients(lambda x: x * 2, np.ones(1001), gradient=lambda x, d: 2 * d, jacobian=True)

@@ -86,7 +86,7 @@ def _map(verdicts):
     for i in range(0, flat.shape[0], high):
         for j in range(0, flat.shape[1], wide):
             found = set(flat[i : i + high, j : j + wide].ravel().tolist())
-            code = next(code for code in reversed(CODES) if code in found)
+            code = next((code for code in reversed(CODES) if code in found), "pass")
             if code != "pass":
                 boxes.append((j // wide, i // high, code))
     wide, high = size * -(-flat.shape[1] // wide), size * -(-flat.shape[0] // high)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from .page import fragment, page
 
 WAYS = {"difference": "difference propagation", "stacked": "stacked evaluation", "loop": "plain loop"}
+WAYS["direction"] = "random directions"
 
 
 class Entry(NamedTuple):
@@ -90,6 +91,15 @@ class GradientCheck:
         """The number of entries that failed."""
         return sum(p.failed for p in self.parameters)
 
+    def add(self, other, rename=str):
+        """Take in another check, whose arrays have other names: ``rename(name)``."""
+        self.title, self.audit = other.title, self.audit or other.audit
+        self.parameters += [p._replace(name=rename(p.name)) for p in other.parameters]
+        for mine, its in ((self.problems, other.problems), (self.notes, other.notes)):
+            mine += [line for line in its if line not in mine]
+        for kind in ("numerical", "backprop", "verdicts"):
+            getattr(self, kind).update({rename(name): array for name, array in getattr(other, kind).items()})
+
     def to_dict(self, *, arrays=False):
         """Return it as dicts, lists, strings and numbers, with every entry if ``arrays``; None stands for NaN."""
         held = {name: getattr(self, name) for name in ("title", "seconds", "audit", "problems", "notes")}
@@ -137,13 +147,14 @@ class GradientCheck:
 
     def summary(self):
         """Return one line: how many entries agree, or fail."""
+        what = "directions" if self.parameters and self.parameters[0].how == "direction" else "entries"
         if self.failed:
-            return f"{self.failed} of {self.checked} entries fail"
+            return f"{self.failed} of {self.checked} {what} fail"
         if self.problems:
             return "see the problem above" if self.checked else "nothing could be checked"
         others = {"on a kink": sum(p.kinks for p in self.parameters)}
         others["undecided"] = sum(p.undecided for p in self.parameters)
-        agree = f"{self.checked - sum(others.values())} entries agree"
+        agree = f"{self.checked - sum(others.values())} {what} agree"
         return agree + "".join(f", {count} are {where}" for where, count in others.items() if count)
 
 

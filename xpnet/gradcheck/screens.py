@@ -1,0 +1,75 @@
+"""Less than every entry, where there are too many: a sample of the entries, or a few random directions."""
+
+import math
+from numbers import Integral
+
+from ..backend import random_generator
+from ..functions import namespace
+from .directions import along
+from .looks import Judged, Looks
+from .verdicts import LEFT_OUT, PASS, by_first_look, position
+
+CERTAIN = 0.95  # the probability with which a sample is said to show something
+
+
+class Screen(Looks):
+    """As ``Looks``, but the loop measures ``entries`` drawn ones of each array, or all of them ``directions`` times."""
+
+    def __init__(self, subject, gradients, *, entries, directions, **options):
+        for name, count in (("entries", entries), ("directions", directions)):
+            if count is not None and (not isinstance(count, Integral) or isinstance(count, bool) or count < 1):
+                raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
+        super().__init__(subject, gradients, **options)
+        self.entries, self.directions, self.said = entries, directions, []
+
+    def judge(self, bar):
+        """Return {name: Judged}; see ``Looks``."""
+        if not self.directions:
+            return super().judge(bar)
+        self.said.append(
+            f"along {self.directions} directions, not entry by entry: a mistake that changes the sum of an array's "
+            "entries, weighted at random, shows; which entries it is in does not"
+        )
+        with bar("checking gradients", self.directions * len(self.subject.values)) as tick:
+            return {name: self._by_directions(name, tick) for name in self.subject.values}
+
+    def _by_directions(self, name, tick):
+        """Judge an array by the slopes along directions in which all of its entries move: that of its signs first."""
+        a, xp = self.gradients[name], namespace(self.gradients[name])
+        if a.shape != self.reference.host[name].shape:
+            return Judged(a, self.reference.host[name], None, "direction", self.reference.step(name))
+        rng, found = random_generator(self.seed, "audit"), []
+        for k in range(self.directions):
+            signs = rng.choice([-1.0, 1.0], a.shape) if k else xp.where(a < 0, -1.0, 1.0)
+            share = self.tolerance[name] if k else 0.0  # of the length of a sum whose parts cancel
+            chosen, tolerance = {name: xp.ones(a.shape)}, self.tolerance[name]
+            found.append(along(self.reference, self.gradients, chosen, {name: signs}, tolerance, self.noise, share))
+            tick(1)
+        codes, expected, slopes = (xp.asarray(column) for column in zip(*found, strict=True))
+        return Judged(expected, slopes, codes, "direction", self.reference.step(name))
+
+    def untested(self, judged):
+        """Return (problems, notes) about arrays of which the directions show nothing."""
+        still = [name for name, one in judged.items() if one.codes is not None and not (one.a.any() or one.n.any())]
+        return [f"along every direction of {name} both sides are 0: nothing was tested" for name in still], []
+
+    def _by_loop(self, name, tick):
+        """Judge drawn entries by the plain loop."""
+        a, size = self.gradients[name], math.prod(self.subject.values[name].shape)
+        if not self.entries or size <= self.entries or a.shape != self.reference.host[name].shape:
+            return super()._by_loop(name, tick)
+        xp, h, count = namespace(a), self.h or self.reference.step(name), self.entries
+        drawn = random_generator(self.seed, "audit").choice(size, count, replace=False)
+        n, gap, chosen = xp.full(a.shape, xp.nan), xp.zeros(a.shape), xp.zeros(a.shape, dtype=bool)
+        for entry in map(int, drawn):
+            index = position(entry, a.shape)
+            right, left, _ = self.reference.entry(name, index, h, blur=False)
+            n[index], gap[index], chosen[index] = 0.5 * (right + left), abs(right - left), True
+            tick(1)
+        codes = xp.where(chosen, by_first_look(a, n, self.tolerance[name], 0.0), LEFT_OUT)
+        self.said.append(
+            f"{count} of {size} entries of {name}, drawn with seed {self.seed}: a mistake in "
+            f"{100 * (1 - (1 - CERTAIN) ** (1 / count)):.2g} % of them shows with {CERTAIN:.0%}, one in a single entry "
+            f"with {100 * count / size:.2g} %"
+        )
+        return self._closely(Judged(a, n, codes, "loop", h), name, chosen & (codes != PASS), gap)
