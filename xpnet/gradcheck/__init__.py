@@ -55,8 +55,8 @@ def check_gradients(
 
     Inputs may be dicts and sequences of arrays. A random generator among them is given to every call as it was.
     ``jacobian=True`` checks every result by itself instead of their random sum. ``entries`` is how many of each array,
-    drawn with ``seed``, the plain loop looks at, ``directions`` along how many all of them move at once: for what is too
-    large to be checked whole.
+    drawn with ``seed``, the plain loop looks at, ``directions`` along how many all of them move at once: for
+    what is too large to be checked whole.
 
     An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default 5e-6 in float64 and 3.5e-4, the square root of
     the unit round-off, in float32, or if it is within a measured error bar that is at most a hundredth of it. The

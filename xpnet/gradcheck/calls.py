@@ -48,10 +48,7 @@ class Call:
         """Evaluate once each way, and settle what is differentiated and how results are weighted."""
         floats = self._floats()
         if not floats:
-            raise TypeError(
-                f"{self.name} has no argument of floats, so there is nothing to differentiate; "
-                "convert integers with xp.astype(x, xp.float64)"
-            )
+            raise TypeError(self._without_floats())
         first = next(iter(floats.values()))
         self.samples = first.shape[0] if first.ndim > 1 else 1
         shown = self.arguments.floats or floats
@@ -72,6 +69,15 @@ class Call:
             raise ValueError(f"{self.kind} is None for every input of {self.name}, so there is nothing to check")
         if of_inputs := [name for name in left_out if name in self.arguments.floats]:
             self.title += f", not differentiated: {', '.join(of_inputs)}"
+
+    def _without_floats(self):
+        """Return what is wrong where there is nothing to differentiate."""
+        names, args = self.arguments.names, self.arguments.args
+        for name, arg in zip(names, args, strict=True):
+            if is_array_api_obj(arg):
+                return f"{name} has dtype {arg.dtype}, and only floats have a derivative: xp.astype({name}, xp.float64)"
+        came = f"{names[0]}: expected arrays of floats, got {type(args[0]).__name__}" if args else "no inputs"
+        return f"{came}; there is nothing to differentiate in {self.name}"
 
     def _floats(self):
         return dict(self.arguments.floats)
