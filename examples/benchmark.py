@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -178,6 +179,11 @@ def numerical(options, data, report):
         sizes = [(100, 50), (50, 50), (200, 50), (400, 50), (100, 25), (100, 100), (100, 200)]
     runs = {f"batch {n}, hidden {m}": gradient(*network(options, data, n, m)) for n, m in sizes}
     report.table("b", "numerical gradient, relu, float32, by size", measure(runs, options.repetitions))
+    deep = [(784, 6, 5, 10)] if options.quick else [(784, 50, 30, 10), (784, 100, 50, 10), (784, 512, 512, 10)]
+    runs = {"-".join(map(str, sizes)): gradient(*deep_network(options, data, batch, sizes)) for sizes in deep}
+    sizes = (784, hidden, 10)
+    runs[f"784-{hidden}-10, a user's tanh"] = gradient(*deep_network(options, data, batch, sizes, peers.Tanh))
+    report.table("b", f"numerical gradient, float32, batch {batch}, other networks", measure(runs, options.repetitions))
     if options.chapter4:
         net, *batch = network(options, data, 60_000, 50, "sigmoid")
         records = xpnet.train(net, *batch, iterations=10_000, batch_size=100, gradient="numerical")
@@ -201,6 +207,15 @@ def network(options, data, batch, hidden, activation="relu", dtype="float32"):
     backend, (x, t) = xpnet.get_backend(options.backend), data["train"]
     net = xpnet.TwoLayerNet(784, hidden, 10, activation=activation, dtype=dtype, backend=backend)
     return net, backend.asarray(x[:batch], dtype), backend.asarray(t[:batch])
+
+
+def deep_network(options, data, batch, sizes, activation=xpnet.Relu):
+    """Return a network of any depth and one batch for it."""
+    backend, (x, t), rng, layers = xpnet.get_backend(options.backend), data["train"], np.random.default_rng(0), []
+    for rows, columns in pairwise(sizes):
+        W = backend.asarray(rng.normal(size=(rows, columns)) / rows**0.5, "float32")
+        layers += [xpnet.Affine(W, backend.asarray(np.zeros(columns), "float32")), activation()]
+    return xpnet.Network(layers[:-1]), backend.asarray(x[:batch], "float32"), backend.asarray(t[:batch])
 
 
 def gradient(net, x, t, method="auto"):

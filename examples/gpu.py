@@ -31,18 +31,18 @@ LIMITS = {
     "as-typed": 60,
     "steps-torch": 60,
     "steps-jax": 60,
-    "capture-torch": 90,
-    "capture-jax": 60,
     "gradients-cupy": 60,
-    "parity-cupy": 60,
-    "chapter4-cupy": 60,
     "memory-cupy": 40,
+    "suite": 240,
+    "parity-cupy": 40,
+    "chapter4-cupy": 60,
     "train-torch": 90,
     "train-jax": 60,
     "train-numpy": 40,
+    "capture-torch": 90,
+    "capture-jax": 60,
     "gradients-numpy": 30,
     "examples": 60,
-    "suite": 420,
 }
 
 

@@ -27,11 +27,12 @@ class Part:
     """Where a part's rows go, and how large its work is."""
 
     def __init__(self, name, quick):
-        self.name, self.quick = name, quick
+        self.name, self.quick, self.failed = name, quick, False
         self.library = name.rpartition("-")[2]
         self.backend = xpnet.get_backend(NAMES[self.library]) if self.library in NAMES else None
 
     def add(self, what, value, **more):
+        self.failed |= "failed" in more
         print(json.dumps({"part": self.name, "what": what, "value": value, **more}), flush=True)
 
     def time(self, what, work, result, repetitions=5, scale=1.0, **more):
@@ -156,6 +157,12 @@ def capture(part):
     part.attempt("integer labels", lambda: compare(
         part, "integer labels", networks(part.backend, "float32")["relu"], images(part, count, one_hot=False), order,
         "backpropagation"))
+
+
+    if part.library == "cupy" and part.failed and os.environ.get("CUPY_ACCELERATORS") != "":
+        part.add("what was refused, once more without CuPy's accelerators", "follows")
+        environment = {**os.environ, "CUPY_ACCELERATORS": ""}
+        subprocess.run([sys.executable, *sys.argv], env=environment)
 
 
 def step_of(gradient):

@@ -20,23 +20,28 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 # what each module of the mathematics may import from the package; each may also use the standard library
 COMPUTES = {
     "functions": set(),
+    "arrays": {"functions"},
     "state": {"functions"},
     "losses": {"functions"},
-    "layers": {"functions"},
+    "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
-    "gradients": {"functions"},
-    "stacks": {"functions", "layers", "gradients"},
-    "trials": {"functions", "layers", "stacks", "state"},
-    "differences": {"functions", "layers", "layer_state", "gradients", "stacks", "trials", "state"},
-    "parameters": {"functions", "layers", "backend"},  # backend for where arrays lie in memory
+    "steps": {"functions", "arrays"},
+    "moves": {"functions", "arrays"},
+    "gradients": {"functions", "arrays", "steps", "moves"},
+    "stacks": {"functions", "layers", "moves"},
+    "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
+    "differences": {"functions", "layers", "layer_state", "moves", "steps", "stacks", "trials", "state"},
+    "parameters": {"functions", "arrays", "layers", "backend"},  # backend for where arrays lie in memory
     "modes": {"parameters"},
     "layer_state": {"functions", "layers", "parameters"},
     "training_layers": {"functions", "layers", "backend"},  # backend for its random numbers
     "networks": {
+        "arrays",
         *("functions", "layers", "output_layers", "gradients", "stacks", "differences", "parameters"),
         *("modes", "layer_state"),
         "backend",  # for its random numbers and where new arrays go
     },
+    "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
     "gradcheck.contracts": {"functions", "layer_state", "backend"},
     "gradcheck.subjects": {"functions", "layers", "layer_state", "state", "backend", "gradcheck.contracts"},
     "gradcheck.arguments": {"functions"},
@@ -51,7 +56,9 @@ COMPUTES = {
     "gradcheck.overlooked": {"functions", "layers", "state"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
-    "gradcheck.measuring": {*("functions", "gradients", "state", "backend"), "gradcheck.noise", "gradcheck.contracts"},
+    "gradcheck.measuring": {
+        *("functions", "moves", "steps", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+    },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
@@ -77,7 +84,8 @@ ALLOWED = {
     **COMPUTES,
     "capturing": set(),
     "compiling": {"backend", "capturing"},
-    "training": {"backend", "compiling"},
+    "diagnosis": {"arrays", "functions", "backend"},
+    "training": {"arrays", "functions", "backend", "compiling", "diagnosis"},
     "saving": {"backend", "functions", "training", "__version__"},
     "backend": set(),
     "watchdog": set(),

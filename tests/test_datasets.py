@@ -137,6 +137,74 @@ class TestOtherFolders:
         assert (t_train.shape, t_test.shape) == ((6, 4), (2, 4))
 
 
+class TestFoldersAsPeopleHaveThem:
+    """What programs, browsers and other libraries leave: every layout holds the same four files."""
+
+    def assert_loads(self, folder):
+        (x_train, t_train), (_, t_test) = load_mnist(normalize=False, folder=folder, backend="numpy")
+        made = content()
+        assert np.array_equal(x_train, np.reshape(made[TRAIN_IMAGES], (6, 12)))
+        assert (t_train.tolist(), t_test.tolist()) == (made[TRAIN_LABELS], made[TEST_LABELS])
+
+    @pytest.mark.parametrize(
+        "rename",
+        [
+            lambda name: name.replace("-idx", ".idx"),
+            lambda name: name.replace("-", "."),
+            str.upper,
+            lambda name: name.replace("-idx", ".idx").upper(),
+            lambda name: f"KMNIST-{name}",
+        ],
+        ids=["dot", "dots", "upper case", "upper case, dot", "KMNIST"],
+    )
+    @pytest.mark.parametrize("end", ["", ".gz", ".GZ"])
+    def test_names(self, folder, rename, end):
+        for name in FILES:
+            data = (folder / name).read_bytes()
+            (folder / name).unlink()
+            (folder / f"{rename(name)}{end}").write_bytes(gzip.compress(data) if end else data)
+        self.assert_loads(folder)
+
+    def test_packed_and_unpacked_side_by_side(self, folder):
+        for name in FILES:
+            (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        self.assert_loads(folder)
+
+    def test_the_unpacked_file_counts(self, folder):
+        (folder / f"{TRAIN_LABELS}.gz").write_bytes(b"half of a download")
+        self.assert_loads(folder)
+
+    def test_dashes_and_dots_side_by_side(self, folder):
+        for name in FILES:
+            (folder / name.replace("-idx", ".idx")).write_bytes((folder / name).read_bytes())
+        self.assert_loads(folder)
+
+    def test_torchvision_keeps_them_in_raw(self, folder):
+        (folder / "raw").mkdir()
+        for name in FILES:
+            (folder / "raw" / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+            (folder / name).rename(folder / "raw" / name)
+        self.assert_loads(folder)
+        self.assert_loads(folder / "raw")
+
+    @pytest.mark.parametrize("beside", [False, True])
+    def test_folders_named_like_the_files_in_them(self, folder, beside):
+        for name in FILES:
+            data = (folder / name).read_bytes()
+            (folder / name).unlink()
+            (folder / name).mkdir()
+            (folder / name / name).write_bytes(data)
+            if beside:
+                (folder / name.replace("-idx", ".idx")).write_bytes(data)
+        self.assert_loads(folder)
+
+    def test_a_folder_in_place_of_a_file_is_no_file(self, folder):
+        (folder / TEST_LABELS).unlink()
+        (folder / TEST_LABELS).mkdir()
+        with pytest.raises(FileNotFoundError, match=r"has no file \*t10k-labels-idx\*-ubyte or .*four IDX files"):
+            load_mnist(folder=folder, backend="numpy")
+
+
 class TestErrors:
     @pytest.mark.parametrize("name", FILES)
     def test_missing_file(self, folder, name):
@@ -151,8 +219,11 @@ class TestErrors:
             load_mnist(folder=tmp_path / "nowhere", backend="numpy")
 
     def test_two_candidates(self, folder):
-        (folder / f"{TEST_IMAGES}.gz").write_bytes(gzip.compress((folder / TEST_IMAGES).read_bytes()))
-        with pytest.raises(ValueError, match=rf"2 files for the test images, one is needed: {TEST_IMAGES}, .*\.gz"):
+        for name in ("letters", "digits"):
+            (folder / f"emnist-{name}-{TEST_IMAGES}").write_bytes((folder / TEST_IMAGES).read_bytes())
+        (folder / TEST_IMAGES).unlink()
+        says = rf"2 files for the test images, one is needed: emnist-digits-{TEST_IMAGES}, emnist-letters-{TEST_IMAGES}"
+        with pytest.raises(ValueError, match=says):
             load_mnist(folder=folder, backend="numpy")
 
     def test_unequal_counts(self, folder):

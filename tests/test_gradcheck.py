@@ -153,12 +153,14 @@ class TestRightOnesPass:
             assert check_gradients(network(), x, t, tolerance=impossible)
 
     def test_the_batch_is_taken_in_the_dtype_of_the_parameters(self):
-        """Otherwise a network of float32 would compute in float64, and be checked to float32's tolerance."""
+        """Backpropagation computes in float32; losses alone are also measured with parameters and batch in float64."""
         net, (x, t) = network(dtype="float32"), batch()
-        right, seen = net.loss, set()
-        net.loss = lambda x, t: seen.add(x.dtype.name) or right(x, t)
-        assert check_gradients(net, x, t, method="loop")
-        assert seen == {"float32"}
+        seen, backpropagated, loss, gradient = set(), set(), net.loss, net.gradient
+        net.loss = lambda x, t: seen.add((x.dtype.name, net.params["W1"].dtype.name)) or loss(x, t)
+        net.gradient = lambda x, t: backpropagated.add(x.dtype.name) or gradient(x, t)
+        assert "measured in float64" in check_gradients(net, x, t, method="loop").title
+        assert seen == {("float32", "float32"), ("float64", "float64")}
+        assert backpropagated == {"float32"}
 
 
 # ── What is wrong is caught and named ───────────────────────────────────────────────────────────────────────────────
@@ -356,10 +358,11 @@ class TestKinks:
     def test_steps_that_meet_kinks_or_not_are_no_mistake(self, h):
         assert check_gradients(*self.near_kinks(), h=h, audit=0)
 
-    def test_a_large_step_meets_kinks_and_names_them(self):
+    def test_a_kink_that_only_a_large_step_meets_is_none(self):
+        """The slopes do not stay apart as the step shrinks."""
         check = check_gradients(*self.near_kinks(), h=1e-2, audit=0)
-        assert of(check, "b1").kinks == 5
-        assert of(check, "W2").kinks == of(check, "b2").kinks == 0
+        assert check
+        assert sum(p.kinks for p in check.parameters) == 0
 
     @pytest.mark.parametrize("factor", [0.0, -1.0, 3.0])
     def test_a_bias_that_is_wrong_everywhere_is_no_noise(self, factor):
@@ -437,13 +440,14 @@ class TestAudit:
         )
         agreeing = re.match(r"(\d+) of 16 entries agree with the plain loop", check.audit)[1]
         assert 0 < int(agreeing) < 16
-        assert check_gradients(net, x, t, audit=0)  # nothing else could have seen it
+        [problem] = check_gradients(net, x, t, audit=0).problems  # another batch shows it too
+        assert re.match(r"all entries of W1, moved together: .*; the difference of a layer behind it is wrong", problem)
 
     @pytest.mark.parametrize("count", [5, 16, 40])
     def test_count(self, count):
         x, t = batch()
         audit = check_gradients(network(), x, t, audit=count).audit
-        assert audit.startswith(f"{count} of {count} entries agree with the plain loop, largest difference ")
+        assert audit.startswith(f"{count} of {count} entries agree with the plain loop, moved together to ")
 
     def test_the_only_entry_that_disagrees_is_named(self):
         """Two entries are measured again, the one with the largest error of each parameter; that of W2 is right."""
@@ -454,9 +458,9 @@ class TestAudit:
         assert f"at W1 {of(check, 'W1').largest.index} it is" in problem
 
     def test_largest_difference_is_that_of_the_gradients(self):
-        """A right network's plain loop is off by what a central difference is: h²·f‴/6 and ε·f/h, both below 1e-8."""
+        """A right network's plain loop is off by what a central difference is: h²·f‴/6 and ε·f/h, both below 1e-7."""
         right = float(check_gradients(network(), *batch()).audit.split()[-1])
-        assert 0 < right < 1e-8
+        assert 0 < right < 1e-7
         check = check_gradients(Network(layer_sizes(6, 5, 4, activation=WrongTwice)), *batch(), audit=59)
         gradient = Network(layer_sizes(6, 5, 4, activation=Sigmoid)).gradient(*batch())
         wrong = 0.01 * max(np.max(np.abs(gradient[name])) for name in ("W1", "b1"))
@@ -719,16 +723,18 @@ class TestSingleLayers:
         assert check_gradients(layer, bent()[1])
         assert (layer.x, layer.dx) == (3.0, 5.0)
 
-    def test_the_step_is_the_one_asked_for_then_a_smaller_one(self):
-        """With h = 0.05 a sine is off by h²/6, 0.04 %; only the second step shows that it is right."""
+    def test_the_step_is_the_one_asked_for_then_smaller_ones(self):
+        """With h = 0.05 a sine is off by h²/6, 0.04 %; only smaller steps show that it is right."""
         layer, x = bent()
-        assert {p.h for p in check_gradients(layer, x).parameters} == {2.0**-13}
+        largest = {"x": np.abs(x).max(), "V": np.abs(layer.V).max(), "c": np.abs(layer.c).max()}
+        for p in check_gradients(layer, x).parameters:
+            assert 2.0**-14 < p.h / largest[p.name] < 2.0**-12
         check = check_gradients(layer, x, h=0.05)
         assert check
         assert {p.h for p in check.parameters} == {0.05}
 
-    def test_a_larger_step_finds_a_smaller_mistake(self):
-        """The loss is linear, so that only round-off, ε·f/h, hides a mistake; by default it hides this one."""
+    def test_a_mistake_beside_outputs_a_billion_times_larger(self):
+        """Outputs are subtracted before they are summed, so that those which do not move hide nothing."""
         x = bent()[1]
         x[:, 0] *= 1e-5
         layer = Affine(np.eye(3, 2), np.ones(2))
@@ -741,7 +747,7 @@ class TestSingleLayers:
 
         layer.backward = backward
         assert failures(check_gradients(layer, x, h=2.0**-3)) == {"W": 1}
-        assert failures(check_gradients(layer, x)) == {}
+        assert failures(check_gradients(layer, x)) == {"W": 1}
 
     def test_dout_ignored(self):
         class Deaf(IdentityWithLoss):
@@ -749,7 +755,7 @@ class TestSingleLayers:
                 return super().backward(1.0)
 
         check = check_gradients(Deaf(), bent()[1], np.asarray([0, 2, 1, 1]))
-        assert failures(check) == {"x": 12}
+        assert check.problems == ["half the loss has the same gradient for x: a backward ignores its dout"]
 
     @pytest.mark.parametrize("calls", [1, 3, 4, 20, 35, 50])
     def test_parameters_are_restored_when_forward_raises(self, calls):
@@ -800,7 +806,7 @@ class TestForeignNetwork:
         check = check_gradients(net, x, t)
         assert check
         assert {p.how for p in check.parameters} == {"loop"}
-        assert "BookNet, batch 5, float64, plain loop, h = 2^-13, " in check.title
+        assert "BookNet, batch 5, float64, plain loop, h = 2^-1" in check.title
         assert {p.h for p in check_gradients(net, x, t, h=0.01).parameters} == {0.01}
         for name, value in net.params.items():
             assert value is held[name]
@@ -871,24 +877,24 @@ class TestReport:
         head = (
             "gradient check   Net, seed 0, 12 ms\n"
             "audit            16 of 16\n"
-            "parameter          checked      pass      kink precision      fail"
-            "   largest rel. error  at                numerical     backprop       ratio\n"
+            "parameter                    checked        pass        kink   undecided        fail  rel. error\n"
         )
         problem = "problem          something is odd\n"
         first = (
-            "W1 (2, 2)                4         1         1         0         2"
-            "   2.0e+00             (0, 1)          2.00000e+00 -2.00000e+00          -1\n"
-            "                                                                  "
-            "   6.7e-01             (1, 0)          5.00000e-01  1.50000e+00           3\n"
+            "W1 (2, 2)                          4           1           1           0           2     2.0e+00\n"
+            "                 at (0, 1): numerical 2.00000e+00, backprop -2.00000e+00, ratio -1\n"
+            "                 at (1, 0): numerical 5.00000e-01, backprop 1.50000e+00, ratio 3\n"
             "                 a hint\n"
         )
-        second = "b1 (3)                   3         0         1         2         0\n"
+        second = "b1 (3)                             3           0           1           2           0            \n"
         assert repr(check) == head + first + second + problem + "FAIL             2 of 7 entries fail"
         del check.parameters[0]
         assert repr(check) == head + second + problem + "FAIL             see the problem above"
         check.problems.clear()
-        verdict = "pass             0 entries agree, 1 are on a kink, 2 are too small to tell"
-        assert repr(check) == head + second + verdict
+        check.notes.append("something is worth knowing")
+        verdict = "pass             0 entries agree, 1 are on a kink, 2 are undecided"
+        assert repr(check) == head + second + "note             something is worth knowing\n" + verdict
+        check.notes.clear()
         check.parameters.clear()
         check.problems.append("something is odd")
         assert repr(check).endswith(problem + "FAIL             nothing could be checked")
@@ -907,7 +913,7 @@ class TestReport:
         assert wrong.checked == 30 + 5 + 20 + 4
         assert wrong.failed == 29
         for p in wrong.parameters:
-            assert p.checked == p.passed + p.kinks + p.imprecise + p.failed == np.prod(p.shape)
+            assert p.checked == p.passed + p.kinks + p.undecided + p.failed == np.prod(p.shape)
 
     def test_worst_entries_have_the_largest_absolute_errors(self, wrong):
         p = of(wrong, "W1")
@@ -928,9 +934,11 @@ class TestReport:
             r"gradient check   TwoLayerNet, batch 7, float64, difference propagation, h = 2\^-\d+, seed 0, \d+ ms$",
             lines[0],
         )
-        assert re.match(r"audit            16 of 16 entries agree with the plain loop, largest diff\w+ \S+$", lines[1])
-        assert lines[2].split()[:6] == ["parameter", "checked", "pass", "kink", "precision", "fail"]
-        assert re.match(r"W1 \(6, 5\) +30 +1 +0 +0 +29   \d\.\de[+-]\d\d +\(5, 4\) +\S+ +\S+ +3.9$", lines[3])
+        assert re.match(r"audit            16 of 16 entries agree with the plain loop, moved together to \S+$", lines[1])
+        assert lines[2].split()[:6] == ["parameter", "checked", "pass", "kink", "undecided", "fail"]
+        assert re.match(r"W1 \(6, 5\) +30 +1 +0 +0 +29 +\d\.\de[+-]\d\d$", lines[3])
+        assert re.match(r" +at \(5, 4\): numerical \S+, backprop \S+, ratio 3.9$", lines[4])
+        assert all(len(line) <= 100 for line in lines)
         assert lines[-1] == "FAIL             29 of 59 entries fail"
 
     def test_text_of_a_pass(self):
@@ -996,8 +1004,8 @@ def test_a_right_layer_of_ones_own_that_learns_passes(dtype, rng):
     check = check_gradients(net, a(9, 6), rng.integers(3, size=9))
     assert check
     assert {p.name: p.how for p in check.parameters}["gamma2"] == "stacked"
-    h = {"float64": "2^-13 and 2^-30", "float32": "2^-30 and 2^-6"}[dtype]
-    assert f"difference propagation and stacked evaluation, h = {h}, seed 0" in check.title
+    assert "difference propagation and stacked evaluation, h = 2^-" in check.title
+    assert ("measured in float64" in check.title) == (dtype == "float32")
 
 
 def test_an_output_layer_that_draws_is_named(rng):
@@ -1056,7 +1064,8 @@ def test_what_cannot_be_told_does_not_pass(rng):
     assert "no entry of W is large enough for float32 to tell; check in float64" in repr(check)
 
 
-def test_what_cannot_be_told_does_not_pass_because_an_audit_agrees(rng):
+def test_what_float32_cannot_tell_is_measured_in_float64(rng):
+    """Gradients of 1e-6 beside a loss of 1, without ``difference``: right ones pass, wrong ones fail."""
     a = lambda *shape: rng.normal(size=shape).astype("float32")  # noqa: E731
 
     class WithoutDifference(SoftmaxWithLoss):
@@ -1064,10 +1073,10 @@ def test_what_cannot_be_told_does_not_pass_because_an_audit_agrees(rng):
             return super().forward(x, t)
 
     net = Network([Affine(a(6, 5)), Scale(a(5)), Affine(1e-6 * a(5, 3))], WithoutDifference())
-    check = check_gradients(net, a(9, 6), rng.integers(3, size=9))
-    assert check.audit.startswith("16 of 16 ")
-    assert not check
-    assert [problem.split(" is ")[0] for problem in check.problems] == ["no entry of W1", "no entry of gamma2"]
+    x, t = a(9, 6), rng.integers(3, size=9)
+    assert check_gradients(net, x, t)
+    wrong = gradient_changed(net, gamma2=entry_times(3, 1.01))
+    assert failures(check_gradients(wrong, x, t)) == {"gamma2": 1}
 
 
 @pytest.mark.parametrize(
@@ -1131,7 +1140,8 @@ def test_a_backward_that_is_not_linear_is_named(rng):
 def test_half_of_the_smallest_numbers_is_no_mistake(rng):
     """Gradients below the smallest normal number have few digits, and half of them one less."""
     net = Network([Affine(1e-3 * rng.normal(size=(6, 5))), Relu(), Affine(np.full((5, 4), 5e-307))])
-    assert not check_gradients(net, *batch()).problems
+    problems = check_gradients(net, *batch()).problems
+    assert not any("half the loss" in problem for problem in problems)
 
 
 class IgnoresDout(SoftmaxWithLoss):
@@ -1157,16 +1167,15 @@ class Shortfall(Scale):
 
 
 def test_zeros_that_agree_do_not_hide_that_nothing_could_be_told(rng):
-    """Float32, a stacked way, and features that are always zero: a gradient of zero everywhere must not pass."""
+    """Features that are always zero, and a gradient of zero everywhere, which float32 alone could not tell from noise."""
     x, t = batch(9, 6, 3, dtype="float32")
     x[:, 2:4] = 0.0
     a = lambda *shape: rng.normal(size=shape).astype("float32")  # noqa: E731
     net = Network([Affine(a(6, 5)), Shortfall(a(5)), Affine(np.float32(1e-5) * a(5, 3))])
     check = check_gradients(net, x, t)
     assert of(check, "W1").zeros == 10
-    assert of(check, "W1").imprecise == 20
-    assert not check
-    assert check.problems[0] == "no entry of W1 is large enough for float32 to tell; check in float64"
+    assert of(check, "W1").failed == 20
+    assert of(check, "W1").hint == "backpropagation gives 0 for all of them: forgotten?"
 
 
 class Normalize:
@@ -1186,7 +1195,7 @@ def test_a_bias_that_normalization_takes_away_is_no_mistake(rng):
     net = Network([Affine(rng.normal(size=(6, 5)), rng.normal(size=5)), Normalize(), Affine(rng.normal(size=(5, 4)))])
     check = check_gradients(net, *batch())
     assert check, check
-    assert of(check, "b1").imprecise == 5
+    assert of(check, "b1").undecided == 5
 
 
 def test_a_foreign_network_whose_loss_is_a_python_number(rng):

@@ -355,7 +355,7 @@ ERRORS = {
     "a list of numbers": (
         lambda: check_gradients(sum, [1.0, 2.0], gradient=[1, 1]),
         TypeError,
-        "no argument of floats",
+        "expected arrays of floats, got list",
     ),
 }
 

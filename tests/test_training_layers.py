@@ -327,6 +327,7 @@ def data():
     return rng.normal(size=(47, 6)), rng.integers(3, size=47)
 
 
+@pytest.mark.filterwarnings("ignore:the mean loss of epoch")  # labels are random: there is nothing to learn
 @pytest.mark.parametrize("kind", KEEPING)
 @pytest.mark.parametrize("stop", [10, 13])  # at the end of an epoch, and within one
 def test_a_training_goes_on_bit_for_bit(tmp_path, kind, stop):
@@ -344,6 +345,7 @@ def test_a_training_goes_on_bit_for_bit(tmp_path, kind, stop):
     np.testing.assert_array_equal(more[-1].losses, records[-1].losses)
 
 
+@pytest.mark.filterwarnings("ignore:the mean loss of epoch")
 @pytest.mark.parametrize("kind", KEEPING)
 def test_without_what_layers_keep_it_would_end_elsewhere(kind):
     """The test above can fail: the state matters, and it is in the list."""
@@ -483,6 +485,7 @@ def test_a_wrong_layer_behind_a_dropout_is_found():
     assert {p.name: p.failed for p in check.parameters if p.failed} == {"W3": 1}
 
 
+@pytest.mark.filterwarnings("ignore:the mean loss of epoch")
 def test_chapter_fours_way_trains_through_dropout():
     x, t = data()
     networks = [with_normalization(hidden=3) for _ in range(2)]

@@ -117,6 +117,7 @@ def to_numpy(x, *, out=None):
     """Return an array of any backend and device as a NumPy array on the host; waits for the device.
 
     ``out``, which ``page_locked`` gave for an array of that shape, is written and returned.
+    Numbers in bfloat16, which NumPy does not have, become float32.
 
     >>> to_numpy([1.0, 2.0])
     array([1., 2.])
@@ -127,10 +128,12 @@ def to_numpy(x, *, out=None):
     if library == "cupy":
         return x.get(out=out)
     if library == "torch":
-        return x.detach().cpu().numpy()
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        return (x.float() if x.dtype == import_module(library).bfloat16 else x).numpy()
     if library == "array_api_strict":
         return np.asarray(x.to_device(import_module(library).Device("CPU_DEVICE")))
-    return np.asarray(x)
+    x = np.asarray(x)
+    return x.astype("float32") if x.dtype.name == "bfloat16" else x
 
 
 def memory_of(x):

@@ -33,18 +33,17 @@ nobody who tabulates F for each unit and sample to have all weights at a finite 
 
 import contextlib
 import math
-from functools import reduce
-from operator import add
 from typing import Any, NamedTuple
 
 from array_api_compat import device
 
 from .functions import namespace, on_host
-from .gradients import both_sides, default_step, require_step
 from .layer_state import declared_generators, rewound
 from .layers import is_affine
+from .moves import both_sides
 from .stacks import by_entries, is_ours
 from .state import unchanged
+from .steps import default_step, require_step
 from .trials import Row
 
 METHODS = ("auto", "difference", "stacked", "loop")
@@ -59,22 +58,12 @@ ROUNDING = 32  # unit round-offs of a unit's largest change: a coefficient that 
 class Change(NamedTuple):
     """How the loss changes with one parameter: its central-difference ``gradient`` by the step ``h``.
 
-    ``how`` names the way it was found: "difference", "stacked" or "loop". ``both`` are the loss changes (2, …) for +h
-    and for −h, where they were looked at singly.
+    ``how`` names the way it was found: "difference", "stacked" or "loop".
     """
 
     gradient: Any
     h: float
     how: str
-    both: Any = None
-
-    @property
-    def sides(self):
-        """The loss changes (2, …) for +h and for −h; without a bend where they were not looked at singly."""
-        if self.both is not None:
-            return self.both
-        move = self.gradient * self.h
-        return namespace(move).stack([move, -move])
 
 
 def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, shared=(), progress=None):
@@ -106,15 +95,25 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
             row = Row(network, x, t, method, shared)
         memory = memory or (CACHE if on_host(x) else DEVICE)
         largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(row.loss.dtype).bits // 8))
-        changes, progress = {}, progress or (lambda count: None)
+        progress, changes, tables = progress or (lambda count: None), {}, []
         for place, layer in enumerate(row.layers):
             names = network.params.names_of(layer)
             if names:
-                changes |= _of_layer(row, place, names, h, second, largest, progress)
-        within = [name for name in network.params if name not in changes]  # layers that a layer is made of
+                tail, by_units = row.tail(place), is_affine(layer) and row.inputs[place].ndim == 2
+                how = row.way(place, names, tail, by_units)
+                if by_units and how != "loop" and tail.samplewise:
+                    step = _step(row, how, h, second, row.inputs[place + 1], row.inputs[place])
+                    tables.append(_Table(layer, names, tail, row.inputs[place], how, step))
+                else:
+                    changes |= _by_entries(row, place, names, tail, how, h, second, largest, progress)
+        for chunk in _chunks(tables, largest):
+            _fill(chunk, largest, progress)
+        for table in tables:
+            changes |= table.changes()
+        within = [name for name in network.params if name not in changes]  # learned by layers that a layer is made of
         if within and method not in ("auto", "loop"):
             raise ValueError(f"method={method!r} cannot be used for {within[0]}, a parameter within a layer")
-        changes |= {name: _by_loop(row, name, h, second, progress) for name in within}
+        changes |= _by_entries(row, None, {name: name for name in within}, None, "loop", h, second, largest, progress)
     return {name: changes[name] for name in network.params}
 
 
@@ -130,111 +129,117 @@ def _attributes_kept(layers):
             held.update(before)
 
 
-def _of_layer(row, place, names, h, second, largest, progress):
-    """Return {name: Change} of the parameters ``names`` {attribute: name} of one layer."""
-    layer, x, tail, params = row.layers[place], row.inputs[place], row.tail(place), row.network.params
-    by_units = is_affine(layer) and x.ndim == 2
-    how = row.way(place, names, tail, by_units)
-    finer = 1.0 if not second else FINER if how == "difference" else second_step(row.loss)
-    if by_units and how != "loop" and tail.samplewise:
-        step = (h or (STEP if how == "difference" else _step(row.loss, tail.inputs[0], x))) * finer
-        if how == "stacked":
-            xp = namespace(x)
-            _require_moved(xp.max(xp.abs(tail.inputs[0])), step * xp.max(xp.abs(x)), step)
-        gradient = _by_units(tail, _with_ones(x, names), step, largest, progress)
-        return {name: Change(part, step, how) for name, part in _split(gradient, layer, names).items()}
-    changes = {}
+def _step(row, how, h, second, moved, by=None):
+    """Return the step: 2⁻³⁰, or where losses are subtracted the one that moves an array as far as is best for it.
+
+    That is ``default_step`` of the largest number in ``moved``; the step is multiplied by the numbers in ``by``.
+    """
+    if how == "difference":
+        return (h or STEP) * (FINER if second else 1.0)
+    xp, dtype, reach = namespace(row.loss), row.loss.dtype, 1.0 if by is None else _largest(by)
+    scale = _largest(moved) / reach
+    step = h or default_step(dtype, xp) * 2.0 ** math.floor(math.log2(scale) if 0 < scale < math.inf else 0.0)
+    step *= 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 8) if second else 1.0
+    if how == "stacked" and bool(xp.any((moved + step * reach == moved) | (moved - step * reach == moved))):
+        raise ValueError(f"h = {step} is too small: an entry plus h is stored as the entry itself")
+    return step
+
+
+def _largest(x):
+    return float(namespace(x).max(namespace(x).abs(x))) or 1.0
+
+
+def _by_entries(row, place, names, tail, how, h, second, largest, progress):
+    """Return {name: Change} of parameters that are looked at entry by entry: by the plain loop, or on stacks."""
+    changes, params = {}, row.network.params
     for attribute, name in names.items():
-        step = (h or _step(row.loss, params[name])) * finer
+        step = _step(row, how, h, second, params[name])
         if how == "loop":
-            changes[name] = _by_loop(row, name, h, second, progress)
+            values, steps = both_sides(row.loss_at(name), params[name], step, progress)
+            gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
         else:
-            _require_moved(params[name], step, step)
-            changes[name] = Change(by_entries(layer, attribute, tail, x, step, largest, progress), step, how)
+            gradient = by_entries(row.layers[place], attribute, tail, row.inputs[place], step, largest, progress)
+        changes[name] = Change(gradient, step, how)
     return changes
 
 
-def _by_loop(row, name, h, second, progress):
-    value = row.network.params[name]
-    step = (h or _step(row.loss, value)) * (second_step(row.loss) if second else 1.0)
-    values, steps = both_sides(row.loss_at(name), value, step, progress)
-    gradient = (values[0, ...] - values[1, ...]) / (steps[0, ...] + steps[1, ...])
-    return Change(gradient, step, "loop", (values - row.loss) * (step / steps))
+class _Table:
+    """What moves of the units of one Affine layer do to every sample's loss, measured at a few shares and read off."""
 
+    def __init__(self, layer, names, tail, x, how, h):
+        xp, self.layer, self.names, self.tail, self.how, self.h = namespace(x), layer, names, tail, how, h
+        self.x = xp.concat([x if attribute == "W" else xp.ones_like(x[:, :1]) for attribute in names], axis=1)
+        self.looks = on_host(x) or tail.runs
+        count = 2 if h <= STEP else 3 if h <= 2.0**-10 else 4  # of moves on either side
+        self.shares = [1.0 - 2 * k / (2 * count - 1) for k in range(count)]  # of a sample's largest move
+        reach = xp.max(xp.abs(self.x), axis=1, keepdims=True)
+        reach = xp.maximum(reach, xp.finfo(x.dtype).smallest_normal)
+        self.bases = _bases(self.x / reach, self.shares)
+        self.moves = xp.linspace(-1.0, 1.0, 2 * count, dtype=x.dtype, device=device(x))[:, None, None] * (h * reach)
+        self.units, self.size = layer.W.shape[1], 2 * count * x.shape[0] * tail.width  # numbers for each unit
+        self.columns = []
 
-def _step(loss, moved, by=None):
-    """Return a step that, times ``by``, moves an array by about ``default_step`` of its largest entry."""
-    xp = namespace(moved)
-    scale = float(xp.max(xp.abs(moved))) or 1.0
-    scale /= 1.0 if by is None else float(xp.max(xp.abs(by))) or 1.0
-    return default_step(loss.dtype, xp) * 2.0 ** math.floor(math.log2(scale) if 0 < scale < math.inf else 0.0)
-
-
-def second_step(loss):
-    """Return the share of its step that a second look takes where losses are subtracted: small, as round-off allows."""
-    return 2.0 ** round(math.log2(namespace(loss).finfo(loss.dtype).eps) / 8)
-
-
-def _require_moved(value, move, h):
-    if bool(namespace(value).any((value + move == value) | (value - move == value))):
-        raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
-
-
-def _with_ones(x, names):
-    """Return the inputs (N, …) that the parameters of an Affine layer multiply: x those of W, one that of b."""
-    xp = namespace(x)
-    one = xp.ones((x.shape[0], 1), dtype=x.dtype, device=device(x))
-    return xp.concat([{"W": x, "b": one}[attribute] for attribute in names], axis=1) if "b" in names else x
-
-
-def _split(gradient, layer, names):
-    """Return {name: its rows of a gradient (…, M) with respect to all weights of an Affine layer}."""
-    found, start = {}, 0
-    for attribute, name in names.items():
-        shape = getattr(layer, attribute).shape
-        stop = start + (1 if attribute == "b" else shape[0])
-        found[name] = namespace(gradient).reshape(gradient[start:stop, :], shape)
-        start = stop
-    return found
-
-
-def _by_units(tail, x, h, largest, progress):
-    """Return the gradient (D, M) with respect to weights that multiply ``x`` (N, D) and move units of ``tail``."""
-    xp, units, looks = namespace(x), tail.inputs[0].shape[1], on_host(x) or tail.runs
-    count = 2 if h <= STEP else 3 if h <= 2.0**-10 else 4  # of moves on either side
-    shares = [1.0 - 2 * k / (2 * count - 1) for k in range(count)]  # of a sample's largest move
-    reach = xp.max(xp.abs(x), axis=1, keepdims=True)
-    reach = xp.where(reach > 0, reach, 1.0)
-    bases = _bases(x / reach, shares)
-    if looks:  # where a basis is 0, at the shares themselves, nothing is read off
-        top = xp.max(xp.abs(bases[-1]), axis=1)
-    moves = xp.linspace(-1.0, 1.0, 2 * count, dtype=x.dtype, device=device(x))[:, None, None] * (h * reach)
-    together = max(1, largest // (2 * count * x.shape[0] * tail.width))
-    columns = []
-    for start in range(0, units, together):
-        some = slice(start, min(start + together, units))
-        values = tail.of_units(moves, some)  # (moves, units, N)
-        odd = [(values[-1 - k, ...] - values[k, ...]) * (0.5 / (h * share)) for k, share in enumerate(shares)]
-        c = _newton([share**2 for share in shares], odd)
-        if looks:
-            largest_change = xp.max(xp.abs(values), axis=(0, 2))[:, None]
-            rounding = ROUNDING * xp.finfo(x.dtype).eps * (largest_change + tail.noise)
-            rough = xp.abs(c[-1]) * (h * top) > rounding
-        else:
-            rough = xp.full(c[-1].shape, h > STEP, device=device(x))
-        one_by_one = bool(xp.any(rough)) if looks else h > STEP
-        if one_by_one:
+    def read_off(self, values, some, largest):
+        """Add the gradient (D, units) of some units, from the loss changes (moves, units, N) that were measured."""
+        xp, half = namespace(values), len(self.shares)
+        rise = values[half:, ...] - xp.flip(values[:half, ...], axis=0)  # the largest moves last
+        odd = [rise[-1 - k, ...] * (0.5 / (self.h * share)) for k, share in enumerate(self.shares)]
+        c, rough = _newton([share**2 for share in self.shares], odd), None
+        if self.looks:  # where a basis is 0, at the shares themselves, nothing is read off
+            beside = xp.max(xp.abs(values), axis=(0, 2))[:, None] + self.tail.noise
+            top = self.h * xp.max(xp.abs(self.bases[-1]), axis=1)
+            rough = xp.abs(c[-1]) * top > ROUNDING * xp.finfo(values.dtype).eps * beside
+            rough = rough if bool(xp.any(rough)) else None
+        elif self.h > STEP:
+            rough = xp.ones(c[-1].shape, dtype=xp.bool, device=device(values))
+        if rough is not None:
             c = [xp.where(rough, 0.0, part) for part in c]
-        part = _sum(basis.T @ coefficient.T for basis, coefficient in zip(bases, c, strict=True))
-        if one_by_one:
-            part = part + _one_by_one(tail, x, h, rough, start, largest)
-        columns.append(part)
-        progress(part.shape[0] * part.shape[1])
-    return columns[0] if len(columns) == 1 else xp.concat(columns, axis=1)
+        column = self.bases[0].T @ c[0].T
+        for basis, part in zip(self.bases[1:], c[1:], strict=True):
+            column = column + basis.T @ part.T
+        if rough is not None:
+            column = column + _one_by_one(self.tail, self.x, self.h, rough, some.start, largest, self.looks)
+        self.columns.append(column)
+
+    def changes(self):
+        """Return {name: Change} of the layer's parameters, which are rows of W and one of b."""
+        xp, found, start = namespace(self.x), {}, 0
+        gradient = self.columns[0] if len(self.columns) == 1 else xp.concat(self.columns, axis=1)
+        for attribute, name in self.names.items():
+            shape = getattr(self.layer, attribute).shape
+            stop = start + (1 if attribute == "b" else shape[0])
+            found[name] = Change(xp.reshape(gradient[start:stop, :], shape), self.h, self.how)
+            start = stop
+        return found
 
 
-def _sum(arrays):
-    return reduce(add, arrays)  # without the 0 that sum() begins with
+def _chunks(tables, largest):
+    """Yield lists of (table, some of its units) whose moves fit together into ``largest`` numbers."""
+    chunk, room = [], largest
+    for table in tables:
+        start = 0
+        while start < table.units:
+            if chunk and (room < table.size or len(table.shares) != len(chunk[0][0].shares)):
+                yield chunk
+                chunk, room = [], largest
+            stop = min(table.units, start + max(1, room // table.size))
+            chunk.append((table, slice(start, stop)))
+            room -= (stop - start) * table.size
+            start = stop
+    if chunk:
+        yield chunk
+
+
+def _fill(chunk, largest, progress):
+    """Measure what moves of a chunk of units do, those of several layers together in the output layer."""
+    at_scores = [table.tail.to_scores(table.moves, some) for table, some in chunk]
+    dx = at_scores[0] if len(at_scores) == 1 else namespace(at_scores[0]).concat(at_scores, axis=1)
+    values, start = chunk[0][0].tail.end(dx), 0
+    for table, some in chunk:
+        stop = start + some.stop - some.start
+        table.read_off(values[:, start:stop, :], some, largest)
+        progress(table.x.shape[1] * (stop - start))
+        start = stop
 
 
 def _newton(nodes, values):
@@ -255,10 +260,10 @@ def _bases(u, shares):
     return found
 
 
-def _one_by_one(tail, x, h, rough, first, largest):
+def _one_by_one(tail, x, h, rough, first, largest, looks):
     """Return the part of ``rough`` (units, N) units of samples in a gradient (D, units), every move looked at alone."""
     xp, where = namespace(x), device(x)
-    if on_host(x) or tail.runs:
+    if looks:
         units, samples = xp.nonzero(rough)
     else:
         every = xp.arange(rough.shape[0] * rough.shape[1], device=where)

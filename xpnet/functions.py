@@ -19,13 +19,18 @@ def namespace(*arrays, names=""):
     if found is not None:
         return found
     cause = None
+    prefix = f"{names}: " if names else ""
+    if any(hasattr(a, "mask") and hasattr(a, "filled") for a in arrays):
+        raise TypeError(
+            f"{prefix}a masked array came, and what a sum over its mask should be is yours to say: give "
+            "a.filled(0.0), or a.compressed() for the entries that are there"
+        )
     if all(hasattr(a, "dtype") for a in arrays):
         try:
             found = _namespaces[types] = array_namespace(*arrays)
             return found
         except TypeError as error:
             cause = error
-    prefix = f"{names}: " if names else ""
     came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
     raise TypeError(
         f"{prefix}expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
@@ -205,6 +210,16 @@ def log_of_largest(x):
     return 0.9 * log(namespace(x).finfo(x.dtype).max)
 
 
+def refuse_single_class(t, y):
+    """Raise ValueError if targets ``t`` (…,) stand as labels beside outputs ``y`` (…, 1), which know no classes."""
+    if y.shape[-1:] == (1,) and t.shape == y.shape[:-1]:
+        raise ValueError(
+            f"targets t of shape {tuple(t.shape)} stand beside outputs of shape {tuple(y.shape)}: as values of a "
+            f"regression, reshape t to {tuple(y.shape)} and make it floats; as labels of a single class they mean "
+            "nothing"
+        )
+
+
 def as_targets(t, y):
     """Return targets ``t`` as weights (…, C) of the classes in the dtype of ``y`` (…, C).
 
@@ -225,6 +240,7 @@ def as_targets(t, y):
         raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
     fits = weights.ndim >= min(y.ndim, 2) and weights.shape == y.shape[y.ndim - weights.ndim :]
     if not fits:
+        refuse_single_class(t, y)
         if t.ndim == y.ndim - 1 and t.shape == y.shape[:-1]:
             raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
         raise ValueError(

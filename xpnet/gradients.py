@@ -1,22 +1,29 @@
 """Numerical differentiation, numerical gradients and gradient descent of any function (book, 4.3 and 4.4)."""
 
-import contextlib
-import itertools
 import math
 from numbers import Integral, Real
 
 from array_api_compat import device, is_writeable_array
 
-from .functions import namespace, require_floats
+from .arrays import detached, require_precision, shares_memory
+from .functions import namespace
+from .moves import both_sides, left_alone, positions, scalar, stack_numbers
+from .steps import RATIO, Look, default_step, look_again, or_nan, require_step, settled, step_for
+
+EPS = 2.0**-52  # of Python's numbers
 
 
-def numerical_diff(f, x, *, h=1e-4, method="central"):
+def numerical_diff(f, x, *, h="auto", method="central"):
     """Return the derivative of the function ``f`` at ``x`` from two of its values, ``h`` away.
 
     ``x`` is a number, or an array of floats at each entry of which an elementwise ``f`` is differentiated.
     ``method="central"`` is (f(x+h) − f(x−h)) / 2h, wrong by h²·f‴/6; ``"forward"`` is (f(x+h) − f(x)) / h, wrong
-    by h·f″/2. In arrays the divisor is the step as stored. Raises ValueError if ``h`` is not positive, or so small
-    that x + h equals x or, for a number, is off by a thousandth of h; TypeError for integer or complex arrays.
+    by h·f″/2. In arrays the divisor is the step as stored.
+
+    ``h`` is by default 1e-4 for a number between 0.01 and 100; elsewhere it goes with its power of ten. For arrays it
+    is as in ``numerical_gradient``, each entry's own. If round-off hides the difference, further steps are tried.
+    Raises ValueError if a given ``h`` is not positive, or so small that x + h equals x or, for a number, is off by a
+    thousandth of h; TypeError for integer or complex arrays and for half precision.
 
     Source: Deep Learning from Scratch, 4.3.1.
 
@@ -25,22 +32,16 @@ def numerical_diff(f, x, *, h=1e-4, method="central"):
     """
     if method not in ("central", "forward"):
         raise ValueError(f"method is {method!r}; it must be 'central' or 'forward'")
-    h = require_step(h)
-    number = isinstance(x, (int, float))
-    if not number:
-        require_floats("x", x)
+    h = None if h == "auto" else require_step(h)
+    if isinstance(x, (int, float)):
+        return _number_diff(f, x, h, method)
+    xp = require_precision("x", x)
+    if h is None:
+        return _array_diff(f, x, method)
     up, down = x + h, x if method == "forward" else x - h
-    if number:
-        step = h if method == "forward" else 2 * h  # as in the book, to the last digit
-        vanishes, off = up == x or x - h == x, abs((up - down) - step) > 1e-3 * step
-    else:
-        step = up - down
-        vanishes, off = bool(namespace(x).any((up == x) | (x - h == x))), False
-    if vanishes:
+    if bool(xp.any((up == x) | (x - h == x))):
         raise ValueError(f"h = {h} is too small: x + h is stored as x, so the difference would be 0; use about 1e-4")
-    if off:
-        raise ValueError(f"h = {h} is too small beside x = {x}, x + h is stored as {up}; use about {abs(x) * 1e-4:.0e}")
-    return (f(up) - f(down)) / step
+    return (f(up) - f(down)) / (up - down)
 
 
 def tangent_line(f, x):
@@ -54,16 +55,6 @@ def tangent_line(f, x):
     """
     slope, value = numerical_diff(f, x), f(x)
     return lambda t: value + slope * (t - x)
-
-
-def default_step(dtype, xp):
-    """Return the step of a central difference of values in ``dtype``: 2⁻¹³ in float64, 2⁻⁶ in float32.
-
-    The truncation error h²·f‴/6 falls and the round-off ε·f/h grows as h shrinks. They meet at the cube root of ε
-    for a function that bends on a scale of 1, and at larger steps for a network's loss, which bends less; the
-    fourth root serves both. A power of two, so that x + h is mostly exact.
-    """
-    return 2.0 ** round(math.log2(xp.finfo(dtype).eps) / 4)
 
 
 def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**26):
@@ -87,18 +78,23 @@ def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**2
     >>> numerical_gradient(lambda x: np.sum(x**2), np.asarray([3.0, 4.0]))
     array([6., 8.])
     """
-    require_floats("x", x)
-    xp = namespace(x)
+    xp = require_precision("x", x)
     if points and not x.ndim:
         raise ValueError("points=True needs an array of points, but x has no axis")
-    h = require_step(default_step(x.dtype, xp) if h is None else h)
     if 0 in x.shape:
-        return xp.zeros_like(x)
+        return xp.zeros_like(detached(x))
+    if is_writeable_array(x) and shares_memory(x):
+        raise ValueError(
+            f"entries of x, of shape {tuple(x.shape)}, share memory, so that none can move alone; pass a copy of x, "
+            "and let f use its argument"
+        )
+    h = None if h is None else require_step(h)
     if stacked:
-        return _gradient_stacked(f, x, h, points, memory)
-    if points:
-        return xp.stack([_gradient_loop(f, x[i, ...], h) for i in range(x.shape[0])])
-    return _gradient_loop(f, x, h)
+        return _gradient_stacked(f, detached(x), h, points, memory)
+    with left_alone(x, "f changes its argument; write x = x - 1 instead of x -= 1, or let f work on a copy"):
+        if points:
+            return xp.stack([_gradient_loop(f, detached(x)[i, ...], h) for i in range(x.shape[0])])
+        return _gradient_loop(f, x, h)
 
 
 def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
@@ -114,114 +110,104 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
     >>> gradient_descent(lambda x: np.sum(x**2), np.asarray([-3.0, 4.0]), lr=0.1).round(6) + 0.0
     array([0., 0.])
     """
-    xp = require_floats("init_x", init_x)
+    xp = require_precision("init_x", init_x)
     if not isinstance(lr, Real) or not math.isfinite(lr):
         raise ValueError(f"lr is {lr!r}; it must be a finite number, above 0 to go downhill")
     if not isinstance(step_num, Integral) or step_num < 0:
         raise ValueError(f"step_num is {step_num!r}; it must be a whole number of at least 0")
-    x = xp.asarray(init_x, copy=True)
-    path = [x]
+    x = xp.asarray(detached(init_x), copy=True)
+    path, near = [x], default_step(x.dtype, xp)
+    if bool(xp.any(x + near == x)):  # a start so far out has a scale of its own
+        near = step_for(x)
     for step in range(step_num):
-        if bool(xp.any(x + default_step(x.dtype, xp) == x)):
+        if not bool(xp.all(xp.abs((x + near) - x) > 0)):  # false for NaN too
             raise ValueError(f"the descent diverges: after {step} steps x is {x}; choose lr smaller than {lr}")
         x = x - float(lr) * numerical_gradient(f, x)
         path.append(x)
     return (x, xp.stack(path)) if return_path else x
 
 
-def require_step(h):
-    """Return the step ``h`` as a float; raise ValueError unless it is a positive number."""
-    if not (isinstance(h, Real) and h > 0 and math.isfinite(h)):
-        raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
-    return float(h)  # a NumPy scalar would promote float32
+def _number_diff(f, x, h, method):
+    """Differentiate at a plain number, in Python's own arithmetic: the book's numbers to the last digit."""
+    ordinary = not x or 1e-2 <= abs(x) <= 1e2 or not math.isfinite(x)
+    power = 0 if ordinary else math.floor(math.log10(abs(x)))
+    step = h or 10.0 ** (power - 4 - 2 * (power > 0))
+    up, down = x + step, x if method == "forward" else x - step
+    run = step if method == "forward" else 2 * step
+    if up == x or x - step == x:
+        raise ValueError(f"h = {step} is too small: x + h is stored as x, so the difference would be 0; use about 1e-4")
+    if abs((up - down) - run) > 1e-3 * run:
+        raise ValueError(
+            f"h = {step} is too small beside x = {x}, x + h is stored as {up}; use about {abs(x) * 1e-4:.0e}"
+        )
+    high, low = f(up), f(down)
+    found = (high - low) / run
+    if h is not None or step >= 1e-4 or not isinstance(found, float):
+        return found
+
+    def measure(places, steps):
+        sides = or_nan(f, x + steps[0]), or_nan(f, x if method == "forward" else x - steps[0])
+        moved = steps[0] * run / step
+        return [((sides[0] - sides[1]) / moved, EPS * max(map(abs, sides)) / moved)]
+
+    noise = EPS * max(abs(high), abs(low)) / run
+    if noise <= 1e-10 * abs(found):
+        return found
+    look = Look(0, step, RATIO, 1e-4, previous=found, best=found, bar=3 * noise)
+    look_again(measure, [look], 1e-10)
+    return look.best
 
 
-def positions(shape):
-    """Return the indices of all entries of an array, in order."""
-    return list(itertools.product(*map(range, shape)))
-
-
-@contextlib.contextmanager
-def entry_at(x, index, value):
-    """Give ``x`` with one entry at ``value``: ``x`` itself, put back in the end, or a copy where it is read-only."""
-    if not is_writeable_array(x):
-        yield moved(x, index, value)
-        return
-    stored = namespace(x).asarray(x[index], copy=True)
-    x[index] = value
-    try:
-        yield x
-    finally:
-        x[index] = stored
-
-
-def both_sides(f, x, h, progress=None, places=None):
-    """Return the values of ``f`` with each entry of ``x`` moved by +h and by −h, and the steps as stored: (2, …) each.
-
-    With ``places``, a list of indices, both are (2, len(places)). Every plain loop of this library is this one; it
-    reads no value on the host but whether a step vanished. Raises ValueError if one did, or if ``f`` returns no number.
-    """
+def _array_diff(f, x, method):
+    """Differentiate an elementwise ``f`` at every entry of ``x``, each with a step of its own."""
     xp = namespace(x)
-    chosen = positions(x.shape) if places is None else places
-    values, steps = [], []
-    for index in chosen:
-        stored = xp.asarray(x[index], copy=True)
-        for end in (stored + h, stored - h):
-            with entry_at(x, index, end) as moved_x:
-                values.append(_scalar(f(moved_x)))
-            steps.append(xp.abs(end - stored))
-        if progress:
-            progress(1)
-    shape = (2, *x.shape) if places is None else (2, len(chosen))
-    values, steps = (xp.reshape(xp.reshape(stack_numbers(n, x), (-1, 2)).T, shape) for n in (values, steps))
-    if bool(xp.any(steps == 0)):
-        raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
-    return values, steps
+    x = detached(x)
+    points = xp.reshape(x, (-1, 1))
+
+    def value(f, moved):
+        found = f(xp.reshape(moved, x.shape))
+        found = xp.full(x.shape, found, dtype=x.dtype, device=device(x)) if found is math.nan else found
+        if getattr(found, "shape", None) != x.shape:
+            raise ValueError(
+                f"f returned shape {tuple(getattr(found, 'shape', ()))} for x of shape {tuple(x.shape)}; "
+                "numerical_diff takes an elementwise f, and numerical_gradient one that returns a number"
+            )
+        return xp.reshape(xp.astype(detached(found), x.dtype, copy=False), (-1,))
+
+    def ends(places, steps, f=f):
+        if isinstance(steps, list):  # of some entries; the others stay where they are
+            at = dict(zip(places, steps, strict=True))
+            steps = xp.asarray([at.get(n, 0.0) for n in range(points.shape[0])], dtype=x.dtype, device=device(x))
+        base = xp.reshape(x, (-1,))
+        sides = base + steps, base - (0.0 if method == "forward" else 1.0) * steps
+        chosen = xp.asarray(list(places), device=device(x))
+        values = [xp.take(value(f, side), chosen) for side in sides]
+        return xp.stack(values), xp.stack([xp.take(xp.abs(side - base), chosen) for side in sides])
+
+    def again(places, steps):
+        return ends(places, steps, lambda x: or_nan(f, x))
+
+    return xp.reshape(settled(points, None, ends, again, lambda: value(f, x)[:, None]), x.shape)
 
 
 def _gradient_loop(f, x, h):
-    """Differentiate with two calls of ``f`` for every entry; the result never leaves the device."""
+    """Differentiate with two calls of ``f`` for every entry, and more for those in doubt."""
     xp = namespace(x)
-    values, steps = both_sides(f, x, h)
-    rise = values[0, ...] - values[1, ...]
-    if not is_writeable_array(x) and not bool(xp.any(rise != 0)):
+    indices = positions(x.shape)
+
+    def ends(places, steps, f=f):
+        return both_sides(f, x, steps, places=[indices[place] for place in places])
+
+    def again(places, steps):
+        return ends(places, steps, lambda x: or_nan(f, x))
+
+    def center():
+        return xp.reshape(stack_numbers([scalar(f(x))], x), (1, 1))
+
+    gradient = settled(xp.reshape(detached(x), (1, -1)), h, ends, again, center)
+    if not is_writeable_array(x) and not bool(xp.any(gradient != 0)):
         _require_argument_used(f, x)
-    return xp.asarray(rise / (steps[0, ...] + steps[1, ...]))
-
-
-def _scalar(value):
-    """Return what ``f`` returned if it is one number, on whatever device it lies."""
-    if isinstance(value, (int, float)):
-        return value
-    if getattr(value, "shape", None) == ():
-        return namespace(value).asarray(value, copy=True)  # f may have returned a view of x, which is about to move
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    raise ValueError(
-        f"f returned {type(value).__name__}{shape}; a gradient needs one number (sum or average it, or pass "
-        "stacked=True if f takes a stack of inputs)"
-    )
-
-
-def stack_numbers(numbers, x):
-    """Return numbers and 0-d arrays as a 1-D array in the dtype and on the device of ``x``."""
-    xp, where = namespace(x), device(x)
-
-    def array(n):
-        if isinstance(n, (int, float)):  # which some libraries would store in fewer digits than x has
-            return xp.asarray(n, dtype=x.dtype, device=where)
-        return xp.astype(xp.asarray(n, device=where), x.dtype, copy=False)
-
-    return xp.stack([array(n) for n in numbers])
-
-
-def moved(x, index, value):
-    """Return a copy of ``x`` with one entry at ``value``, built without writing."""
-    xp = namespace(x)
-    here = xp.ones((), dtype=xp.bool, device=device(x))
-    for axis, i in enumerate(index):
-        line = xp.arange(x.shape[axis], device=device(x)) == i
-        here = here & xp.reshape(line, tuple(-1 if a == axis else 1 for a in range(x.ndim)))
-    return xp.where(here, value, x)
+    return xp.reshape(gradient, x.shape)
 
 
 def _require_argument_used(f, x):
@@ -244,24 +230,44 @@ def _gradient_stacked(f, x, h, points, memory):
     shape = x.shape[1:] if points else x.shape
     size = math.prod(shape)
     rows = xp.reshape(x, (-1, size))
-    item = size * (xp.finfo(x.dtype).bits // 8)
-    chunk = max(1, int(memory) // (2 * item))  # two inputs for every entry
+    chunk = max(1, int(memory) // (2 * size * (xp.finfo(x.dtype).bits // 8)))  # two inputs for every entry
     entries = xp.arange(size, device=device(x))
-    gradients = []
-    for start in range(0, rows.shape[0] * size, chunk):
-        each = xp.arange(start, min(start + chunk, rows.shape[0] * size), device=device(x))
-        base = xp.take(rows, each // size, axis=0)
-        here = (each % size)[:, None] == entries
-        plus, minus = xp.where(here, base + h, base), xp.where(here, base - h, base)
-        values = f(xp.reshape(xp.concat([plus, minus]), (-1, *shape)))
+
+    def run(f, stack):
+        values = f(xp.reshape(stack, (-1, *shape)))
         returned = tuple(getattr(values, "shape", ()))
-        if returned != (2 * each.shape[0],):
+        if returned != (stack.shape[0],):
             raise ValueError(
-                f"f returned shape {returned} for a stack of {2 * each.shape[0]} inputs; it must return one value for "
-                "each"
+                f"f returned shape {returned} for a stack of {stack.shape[0]} inputs; it must return one value for each"
             )
-        step = xp.sum(plus - minus, axis=-1)
-        if bool(xp.any(step == 0)):
-            raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
-        gradients.append((values[: each.shape[0]] - values[each.shape[0] :]) / step)
-    return xp.reshape(xp.concat(gradients), x.shape)
+        return xp.astype(detached(values), x.dtype, copy=False)
+
+    def ends(places, steps, f=f):
+        values, taken = [], []
+        for start in range(0, len(places), chunk):
+            stop = min(start + chunk, len(places))
+            each = xp.asarray(list(places[start:stop]), device=device(x))
+            step = steps if isinstance(steps, float) else steps[start:stop]
+            step = xp.reshape(xp.asarray(step, dtype=x.dtype, device=device(x)), (-1, 1))
+            base = xp.take(rows, each // size, axis=0)
+            here = (each % size)[:, None] == entries
+            plus, minus = xp.where(here, base + step, base), xp.where(here, base - step, base)
+            values.append(xp.reshape(run(f, xp.concat([plus, minus])), (2, -1)))
+            taken.append(xp.stack([xp.sum(xp.abs(end - base), axis=-1) for end in (plus, minus)]))
+        if bool(xp.any(xp.concat(taken, axis=1) == 0)):
+            raise ValueError(f"h = {steps} is too small: an entry plus h is stored as the entry itself")
+        return xp.concat(values, axis=1), xp.concat(taken, axis=1)
+
+    def again(places, steps):
+        def careful(stack):
+            value = or_nan(f, stack)
+            return xp.full((stack.shape[0],), value, dtype=x.dtype, device=device(x)) if value is math.nan else value
+
+        return ends(places, steps, careful)
+
+    def center():
+        starts = range(0, rows.shape[0], chunk)
+        parts = [run(f, rows[start : min(start + chunk, rows.shape[0]), :]) for start in starts]
+        return xp.reshape(xp.concat(parts), (-1, 1))
+
+    return xp.reshape(settled(rows, h, ends, again, center), x.shape)

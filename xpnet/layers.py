@@ -20,7 +20,8 @@ which compares with a target: see ``xpnet.output_layers``.
 gradients then leave out work.
 """
 
-from .functions import as_rows, log_of_largest, namespace, require_floats, row_sums, sigmoid, softmax
+from .arrays import require_precision
+from .functions import as_rows, log_of_largest, namespace, row_sums, softmax
 
 
 def has_own(layer, method, beside):
@@ -132,11 +133,8 @@ class Sigmoid(Remembers):
 
     def forward(self, x):
         """Return sigmoid(x) in the shape of ``x``."""
-        xp = namespace(x, names="x")
-        z = xp.exp(-xp.abs(x))
-        large = 1.0 / (1.0 + z)  # the larger of y and 1 − y
-        self.y = xp.where(x >= 0, large, z * large)
-        self.slope = z * large * large  # y·(1 − y), also where 1 − y would be rounded to 0
+        self.y, rest = _sigmoid_and_rest(x)
+        self.slope = self.y * rest  # y·(1 − y), also where 1 − y would be rounded to 0
         return self.y
 
     def backward(self, dout):
@@ -145,17 +143,27 @@ class Sigmoid(Remembers):
 
     def difference(self, x, dx):
         """Return σ(x + dx) − σ(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
-        xp, y, r = namespace(dx), sigmoid(x), sigmoid(-x)
+        xp, (y, r) = namespace(dx), _sigmoid_and_rest(x)
         back = xp.minimum(-dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
         below = y + r * xp.exp(back)
         return (-y * r) * xp.expm1(back) / xp.where(below > 0, below, 1.0)
+
+
+def _sigmoid_and_rest(x):
+    """Return (σ(x), 1 − σ(x)), each to its own last digit."""
+    xp = namespace(x, names="x")
+    z = xp.exp(-xp.abs(x))
+    large = 1.0 / (1.0 + z)
+    small, right = z * large, x >= 0
+    return xp.where(right, large, small), xp.where(right, small, large)
 
 
 class Affine(Remembers):
     """x @ W + b for ``x`` (…, N, D) or one sample (D,), ``W`` (D, M) and ``b`` (M,); ``b=None`` leaves b out.
 
     The layer owns the arrays ``W`` and ``b`` it was given and keeps their gradients as ``dW`` and ``db``. Raises
-    TypeError if they are not arrays of floats, of one library and dtype, and ValueError if shapes do not fit.
+    TypeError if they are not arrays of floats of at least 32 bits, of one library and dtype, and ValueError if shapes
+    do not fit.
 
     Source: Deep Learning from Scratch, 5.6.
     """
@@ -163,9 +171,9 @@ class Affine(Remembers):
     def __init__(self, W, b=None):
         if isinstance(W, int):
             raise TypeError(f"W is the number {W}; Affine takes the array W (D, M) itself, TwoLayerNet takes sizes")
-        require_floats("W", W)
+        require_precision("W", W)
         if b is not None:
-            require_floats("b", b)
+            require_precision("b", b)
             namespace(W, b, names="W and b")
             if W.dtype != b.dtype:
                 raise TypeError(f"W has dtype {W.dtype} and b {b.dtype}; they must be of one dtype")

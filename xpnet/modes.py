@@ -19,36 +19,28 @@ ATTRIBUTES = ("train_flg", "training")
 
 
 class Modes:
-    """Which of a row of ``layers`` have two modes, and a forward through all of them in one of the two."""
+    """Which of a row of ``layers`` have two modes, and how each is told in which of them it is."""
 
     def __init__(self, layers):
-        self.layers = list(layers)
-        self.by_argument = [_takes_mode(layer) for layer in self.layers]
-        parts = [layer for _, layer in with_parts(self.layers)]
-        self.by_attribute = [layer for layer in parts if any(hasattr(layer, name) for name in ATTRIBUTES)]
+        self._evaluate = [{"train_flg": False} if _takes_mode(layer) else {} for layer in layers]
+        parts = [layer for _, layer in with_parts(layers)]
+        self._holding = [layer for layer in parts if any(hasattr(layer, name) for name in ATTRIBUTES)]
 
     def __bool__(self):
-        return bool(self.by_attribute) or any(self.by_argument)
-
-    def forward(self, x, train_flg):
-        """Return the output of the row of layers for the input ``x``; ``train_flg=False`` evaluates."""
-        if train_flg or not self:
-            for layer in self.layers:
-                x = layer.forward(x)
-            return x
-        with self._evaluating():
-            for layer, by_argument in zip(self.layers, self.by_argument, strict=True):
-                x = layer.forward(x, train_flg=False) if by_argument else layer.forward(x)
-        return x
+        return bool(self._holding) or any(self._evaluate)
 
     @contextlib.contextmanager
-    def _evaluating(self):
-        held = [(layer, name, getattr(layer, name, None)) for layer in self.by_attribute for name in ATTRIBUTES]
+    def told(self, train_flg):
+        """Within this context, layers evaluate unless ``train_flg``; it gives the arguments of each one's forward."""
+        if train_flg or not self:
+            yield [{} for _ in self._evaluate]
+            return
+        held = [(layer, name, getattr(layer, name, None)) for layer in self._holding for name in ATTRIBUTES]
         held = [(layer, name, flag) for layer, name, flag in held if isinstance(flag, bool)]
         for layer, name, _ in held:
             setattr(layer, name, False)
         try:
-            yield
+            yield self._evaluate
         finally:
             for layer, name, flag in held:
                 setattr(layer, name, flag)

@@ -1,19 +1,25 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
-from math import isfinite
-from numbers import Integral, Real
+import warnings
+from math import prod
+from numbers import Integral
 from types import MappingProxyType
 
 from array_api_compat import device
 
-from .backend import get_backend, random_generator
+from .arrays import classes_of
 from .differences import loss_changes
-from .functions import namespace, require_floats, softmax
+from .functions import namespace, refuse_single_class, require_floats, softmax
 from .layer_state import LayerState
-from .layers import Affine, Relu, Sigmoid, has_own
+from .layers import has_own
 from .modes import Modes
 from .output_layers import SoftmaxWithLoss
 from .parameters import Parameters, by_class
+
+ONE_SCORE = (
+    "the network has one score, whose softmax is always 1 and whose loss is always 0: nothing can be learned; give two "
+    "classes two scores, or measure values with last_layer=IdentityWithLoss()"
+)
 
 
 class Network:
@@ -39,16 +45,27 @@ class Network:
         for layer in layers:
             if not (hasattr(layer, "forward") and hasattr(layer, "backward")) or isinstance(layer, type):
                 raise TypeError(f"{layer!r} is no layer; a layer is an object with forward(x) and backward(dout)")
-        self._layers = by_class(layers)
+        self._layers, self._params, self._shapes = by_class(layers), Parameters(layers), None
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
-        self.params = Parameters(layers)
         self._first = next(iter(self.params), None)
         self._modes, self._state = Modes(layers), LayerState(layers)
 
     @property
     def layers(self):
-        """The layers by their names, which cannot be assigned to."""
+        """The layers by class and number: Affine1, Relu1, Affine2."""
         return MappingProxyType(self._layers)
+
+    @property
+    def params(self):
+        """The learned arrays by name, such as W1 and b1."""
+        return self._params
+
+    @params.setter
+    def params(self, value):
+        raise AttributeError(
+            "params belong to the layers that compute with them, and a dict in their place would learn nothing; assign "
+            "single ones, params['W1'] = W, or give Network layers with arrays of your own"
+        )
 
     def _inputs(self, x):
         """Bring ``x`` to the dtype of the parameters; refuse what would train silently on nonsense."""
@@ -76,7 +93,16 @@ class Network:
         ``train_flg=False`` evaluates, as the book's; with True, layers do what they do in training. Raises TypeError if
         ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
         """
-        return self._modes.forward(self._inputs(x), train_flg)
+        x, shapes = self._inputs(x), []
+        with self._modes.told(train_flg) as told:
+            for layer, mode in zip(self._layers.values(), told, strict=True):
+                shapes.append(x.shape)
+                x = layer.forward(x, **mode)
+                if not hasattr(x, "shape"):
+                    came = f"{type(layer).__name__}.forward returned {type(x).__name__}"
+                    raise TypeError(f"{came}; it must return one array")
+        self._shapes = shapes
+        return x
 
     def probabilities(self, x):
         """Return softmax(predict(x)), the probabilities of the classes (…, N, C). Raises as ``predict`` does."""
@@ -87,20 +113,25 @@ class Network:
 
         It is the loss that ``gradient`` differentiates: that of training, unless ``train_flg=False`` evaluates. (The
         book's default is False, so that its ``loss`` and its ``gradient`` are of two functions.) Raises as ``predict``
-        does, and ValueError or TypeError if targets do not fit.
+        does, and ValueError or TypeError if targets do not fit. Warns if softmax has one score.
         """
         namespace(x, t, names="x and t")
         in_training = {"train_flg": True} if train_flg and self._modes else {}  # a subclass's predict may take x alone
-        return self.last_layer.forward(self.predict(x, **in_training), t)
+        scores = self.predict(x, **in_training)
+        refuse_single_class(t, scores)
+        if isinstance(self.last_layer, SoftmaxWithLoss) and scores.shape[-1:] == (1,):
+            warnings.warn(ONE_SCORE, stacklevel=2)
+        return self.last_layer.forward(scores, t)
 
     def accuracy(self, x, t, *, chunk=2000):
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
-        ``t`` holds labels (N,), or one-hot or soft weights (N, C), of which the largest counts. Works through
-        ``chunk`` samples at a time, so that intermediate results stay in the processor's cache. A sample whose scores
-        or weights hold NaN counts as wrong; a network with one score, which names no class, gets NaN. Raises as
-        ``predict`` does, TypeError if ``t`` holds no real numbers, and ValueError if it does not fit or ``chunk`` is
-        not positive.
+        Scores and inputs may have further axes in between, as in sequences: then ``t`` holds labels (N, T) or weights
+        (N, T, C), and every place counts. ``t`` holds integer labels (N,), or one-hot or soft weights (N, C), of which
+        the largest counts. Works through ``chunk`` samples at a time, so that intermediate results stay in the
+        processor's cache. A sample whose scores or weights hold NaN counts as wrong; a network with one score, which
+        names no class, gets NaN. Raises as ``predict`` does, TypeError if ``t`` holds no real numbers or labels are
+        floats, and ValueError if it does not fit or ``chunk`` is not positive.
         """
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
@@ -108,25 +139,22 @@ class Network:
         if not isinstance(chunk, Integral) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
         words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample
-        if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not 1 <= t.ndim <= 2 or t.shape[0] != x.shape[0]:
+        if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, …) and "
                 "labels (N,) or weights (N, C), for at least one sample"
             )
-        labels = xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1) if t.ndim == 2 else t
-        if t.ndim == 2 and xp.isdtype(t.dtype, "real floating"):
-            labels = xp.where(xp.any(xp.isnan(t), axis=-1), -1, labels)
-        right = []
+        right, places = [], 0
         for start in range(0, x.shape[0], chunk):
             stop = min(start + chunk, x.shape[0])
             scores = self.predict(x[start:stop, ...])
-            if t.ndim > 1 and t.shape[-1] != scores.shape[-1]:
-                raise ValueError(f"targets t have shape {tuple(t.shape)}, but there are {scores.shape[-1]} classes")
+            labels = classes_of(t[start:stop, ...], scores, x)
             if scores.shape[-1] == 1:
                 return xp.asarray(xp.nan, dtype=scores.dtype, device=device(x))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
-            right.append(xp.count_nonzero((best == xp.astype(labels[start:stop], best.dtype)) & ~unknown))
-        return xp.astype(xp.sum(xp.stack(right)), scores.dtype) / x.shape[0]
+            right.append(xp.count_nonzero((best == xp.astype(labels, best.dtype)) & ~unknown))
+            places += prod(best.shape)
+        return xp.astype(xp.sum(xp.stack(right)), scores.dtype) / places
 
     def layer_state(self):
         """Return what layers keep from batch to batch beside ``params``, by name: see ``xpnet.layer_state``."""
@@ -147,14 +175,15 @@ class Network:
         return self.loss(x, t), {name: dout * value for name, value in self.gradient(x, t).items()}
 
     def _backpropagate(self, x, t, dout):
+        self._shapes = None
         loss = self.loss(x, t)
         # an output layer of your own may know no dout, or ignore it
         dout = dout * self.last_layer.backward()
-        first, *others = self.layers.values()
-        for layer in reversed(others):
+        first, *others = self._layers.values()
+        shapes = self._shapes or [None] * (1 + len(others))  # a predict of your own keeps none
+        for layer, shape in zip(reversed(others), reversed(shapes), strict=False):
             dout = layer.backward(dout)
-            if dout is None:
-                raise TypeError(f"{type(layer).__name__}.backward returned None; it must return the gradient of its x")
+            _require_gradient(layer, dout, shape)
         # the gradient with respect to the data is never needed, and costs as much as the first layer's own
         (first.backward_parameters if has_own(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
@@ -200,76 +229,11 @@ class Network:
         return loss_changes(self, x, t, shared=shared, **options)
 
 
-class SimpleNet(Network):
-    """Chapter 4's smallest network: scores x @ W of one weight ``W`` (2, 3), softmax and cross entropy.
-
-    ``W`` is drawn from a standard normal distribution unless given. ``rng``, ``dtype`` and ``backend`` are as in
-    ``TwoLayerNet``. Raises TypeError if ``W`` is not an array of floats, BackendError if the backend cannot be used,
-    ValueError for an unknown dtype.
-
-    Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
-    """
-
-    def __init__(self, W=None, *, rng=0, dtype="float64", backend=None):
-        if W is None:
-            backend = get_backend(backend)
-            W = backend.asarray(random_generator(rng, "weights").standard_normal((2, 3)), dtype)
-        require_floats("W", W)
-        super().__init__([Affine(W)])
-
-    @property
-    def W(self):
-        """The weight; assigning to it is assigning to ``params["W1"]``."""
-        return self.params["W1"]
-
-    @W.setter
-    def W(self, value):
-        self.params["W1"] = value
-
-
-class TwoLayerNet(Network):
-    """Affine, activation, Affine, softmax with cross entropy: the network of chapters 4 and 5.
-
-    Weights ``W1`` (input_size, hidden_size) and ``W2`` (hidden_size, output_size) are normal with standard deviation
-    ``weight_init_std``; ``b1`` and ``b2`` are zero. ``activation`` is "relu" (chapter 5) or "sigmoid" (chapter 4).
-    ``rng`` is a seed or a ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same
-    weights on every backend. ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
-
-    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
-    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
-
-    Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
-    """
-
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        output_size,
-        weight_init_std=0.01,
-        *,
-        activation="relu",
-        rng=0,
-        dtype="float64",
-        backend=None,
-    ):
-        activations = {"relu": Relu, "sigmoid": Sigmoid}
-        if activation not in activations:
-            raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
-        sizes = (input_size, hidden_size, output_size)
-        if not all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in sizes):
-            raise ValueError(f"sizes are {sizes}; each must be at least 1 and a whole number")
-        if not isinstance(weight_init_std, Real) or not isfinite(weight_init_std):
-            raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
-        backend = get_backend(backend)
-        rng = random_generator(rng, "weights")
-
-        def affine(rows, columns):
-            W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
-            if not backend.xp.isdtype(W.dtype, "real floating"):
-                raise ValueError(f"dtype is {dtype!r}; parameters are floats, 'float32' or 'float64'")
-            return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
-
-        super().__init__(
-            [affine(input_size, hidden_size), activations[activation](), affine(hidden_size, output_size)],
-        )
+def _require_gradient(layer, dout, shape):
+    """Raise unless ``dout``, what a backward returned, is an array of the ``shape`` of the layer's input."""
+    returned = f"{type(layer).__name__}.backward returned"
+    if not hasattr(dout, "shape"):
+        came = "None" if dout is None else type(dout).__name__
+        raise TypeError(f"{returned} {came}; it must return the gradient of its x, one array")
+    if shape is not None and dout.shape != shape:
+        raise ValueError(f"{returned} shape {tuple(dout.shape)}, but its x {tuple(shape)}; they must be equal")

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 
+from .arrays import require_precision
 from .backend import memory_of
 from .functions import namespace
 from .layers import parameter_names
@@ -61,6 +62,8 @@ class Parameters(Mapping):
             if not hasattr(value, "dtype"):
                 self._owners[name] = [(layer, attribute)]
                 continue
+            if namespace(value, names=f"parameter {name}").isdtype(value.dtype, "real floating"):
+                require_precision(f"parameter {name}", value)
             arrays[name] = value
             first, array = next(iter(arrays.items()))
             namespace(array, value, names=f"parameters {first} and {name}")

@@ -144,6 +144,7 @@ class Ranks:
         kind = "stop" if self._interrupted else "error" if error else "not finite" if not_finite else None
         text = f"{type(error).__name__}: {error}" if error else not_finite
         buffer[1], buffer[2] = weight, float(kind is not None)
+        float(buffer[2])  # of a GPU, waits until all is written that MPI will read
         with self.step(what) as channel:
             channel.Allreduce(self._in_place, buffer)
             reports = channel.allgather((kind, text, weight > 0)) if buffer[2] else ()

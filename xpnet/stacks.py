@@ -6,8 +6,8 @@ from functools import cached_property
 from array_api_compat import device
 
 from .functions import namespace
-from .gradients import moved, positions
 from .layers import has_own, is_affine
+from .moves import moved, positions
 
 
 def is_ours(layer):
@@ -50,12 +50,12 @@ class Tail:
         y = self.inputs[self.alone]
         return namespace(y).eye(y.shape[1], dtype=y.dtype, device=device(y))
 
-    def of_units(self, moves, some):
-        """Return the loss changes (K, units, N) if, of a sample, one of ``some`` units moves by moves (K, N, 1)."""
+    def to_scores(self, moves, some):
+        """Return the changes (K, units, N, …) of the scores if, of a sample, one unit moves by moves (K, N, 1)."""
         for k in range(self.alone):
             moves = self._pass(k, moves, lambda a: a[:, some])
         z = namespace(moves).permute_dims(moves, (0, 2, 1))[..., None]
-        return self.parts(z * self.directions[some, None, :], self.mixing)
+        return self._through(z * self.directions[some, None, :], self.mixing)
 
     def of_pairs(self, moves, samples, units):
         """Return the loss changes (K, D, P) if units (P,) of samples (P,) move by moves (K, D, P)."""
@@ -70,11 +70,10 @@ class Tail:
         inputs, behind = [pick(x) for x in self.inputs[self.mixing :]], slice(self.mixing, None)
         end = self.last_layer, pick(self.t), self.ways[behind], self.loss, self.weight, losses
         behind = Tail(self.layers[behind], inputs, *end)
-        return behind.parts(moves[..., None] * xp.take(self.directions, units, axis=0))
+        return behind.end(behind._through(moves[..., None] * xp.take(self.directions, units, axis=0)))
 
-    def parts(self, dx, place=0):
-        """Return each sample's part (…, N) in the change of the loss if the input of layer ``place`` changes by dx."""
-        dx = self._through(dx, place)
+    def end(self, dx):
+        """Return each sample's part (…, N) in the change of the loss if the scores change by dx (…, N, …)."""
         if self.ways[-1] == "difference":
             return self.weight * self.last_layer.difference(self.inputs[-1], self.t, dx)
         return self.weight * (losses_alone(self.last_layer, self.inputs[-1] + dx, self.t, self.ways[-1]) - self.losses)
@@ -82,7 +81,7 @@ class Tail:
     def change(self, dx):
         """Return the change (…) of the loss if the first layer's input changes by dx (…, N, …)."""
         if self.samplewise:
-            return namespace(dx).sum(self.parts(dx), axis=-1)
+            return namespace(dx).sum(self.end(self._through(dx)), axis=-1)
         return self.last_layer.forward(self.inputs[-1] + self._through(dx), self.t) - self.loss
 
     def _through(self, dx, place=0):

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace, device, is_array_api_obj, is_writeable_array
 
+from .arrays import detached
 from .backend import random_generator, to_numpy
 from .compiling import compiled
-
-LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
+from .diagnosis import Progress, likely_cause, require_learnable, too_large
+from .functions import namespace
 
 
 class TrainingError(ArithmeticError):
@@ -22,6 +23,9 @@ class TrainingError(ArithmeticError):
     def __init__(self, message, epoch, iteration, parameters):
         super().__init__(message)
         self.epoch, self.iteration, self.parameters = epoch, iteration, parameters
+
+    def __reduce__(self):  # an exception is otherwise made again from its message alone
+        return type(self), (*self.args, self.epoch, self.iteration, self.parameters)
 
 
 class EpochRecord(NamedTuple):
@@ -100,10 +104,12 @@ def train(
     on NumPy bit for bit. ``epochs`` and ``iterations`` count from the very beginning. An epoch that was cut short is
     finished, and its record comes again.
 
-    Data are checked at once, but nothing is trained until the generator is read: ``for record in train(...)``. Warns if
-    inputs are beyond 20, such as images that nobody has divided by 255. Raises ValueError for counts that are not
-    positive, a learning rate that is not a positive number, data whose shapes do not fit, a gradient that has not the
-    shape of its parameter, or a ``resume`` that does not fit; TypeError for data that are not arrays; TrainingError
+    Data and parameters are checked at once, but nothing is trained until the generator is read: ``for record in
+    train(...)``. Warns if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch leaves
+    the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
+    learning rate that is not a positive number, data whose shapes do not fit, parameters that cannot be written or are
+    none, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit; TypeError for data that
+    are not arrays of one library, and for parameters and gradients that are no floats of 32 bits or more; TrainingError
     after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
@@ -126,7 +132,11 @@ def train(
             shapes = f"x_{which} has shape {tuple(x.shape)} and x_train {tuple(x_train.shape)}"
             raise ValueError(f"{shapes}; both must be (N, D), of one D, and not empty")
 
-    xp, where = array_namespace(x_train, t_train), device(x_train)
+    xp, where = namespace(x_train, t_train, names="x_train and t_train"), device(x_train)
+    if x_test is not None:
+        namespace(x_train, x_test, t_test, names="x_train, x_test and t_test")
+    require_learnable(network.params, x_train)
+    x_train, t_train = detached(x_train), detached(t_train)
     learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
     rng = random_generator(rng, "batches")
 
@@ -140,6 +150,7 @@ def train(
     def sound_step(network, x, t):
         loss, steps = step(network, x, t)
         require_shapes(steps, network.params)
+        _require_one_loss(loss, x)
         return loss, steps
 
     if compile:
@@ -150,8 +161,9 @@ def train(
         epoch_of_steps = compiled(sound_step, network, x_train, t_train, steps_an_epoch, size)
 
     def records():
-        if large := _too_large(x_train[: min(2000, x_train.shape[0]), ...]):
+        if large := too_large(x_train[: min(2000, x_train.shape[0]), ...]):
             warnings.warn(large, stacklevel=2)
+        progress = Progress(learning_rate, batch_size)
         first, iteration = 1, 0
         if resume is not None:
             if not isinstance(resume, EpochRecord):
@@ -167,7 +179,7 @@ def train(
             if not batches:
                 rng_state = rng.bit_generator.state
                 continue
-            good = {name: xp.asarray(value, copy=True) for name, value in network.params.items()}
+            good = {name: xp.asarray(detached(value), copy=True) for name, value in network.params.items()}
             kept = network.layer_state() if hasattr(network, "layer_state") else {}
             order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
             losses, compiled_losses, whole = [], [], 0
@@ -180,9 +192,8 @@ def train(
                 start += batch.shape[0]
                 x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
                 loss, steps = (sound_step if not losses else step)(network, x, t)
-                for name in network.params:
-                    network.params[name] -= steps[name]
-                losses.append(loss)
+                _descend(network.params, steps)
+                losses.append(detached(loss))
                 if on_iteration is not None:
                     on_iteration()
             losses = to_numpy(xp.concat([*compiled_losses, *([xp.stack(losses)] if losses else [])]))
@@ -194,7 +205,7 @@ def train(
                     network.restore_layer_state(kept)
                 bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
                 what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
-                why = _likely_cause(network, x_train, t_train, learning_rate)
+                why = likely_cause(network, x_train, t_train, learning_rate)
                 message = f"in epoch {epoch}, iteration {bad}, {what}: {why}."
                 raise TrainingError(f"{message} The network is as it was before this epoch", epoch, bad, good)
             if len(earlier):
@@ -204,6 +215,8 @@ def train(
             accuracies = float(network.accuracy(x_train, t_train)), None
             if x_test is not None:
                 accuracies = accuracies[0], float(network.accuracy(x_test, t_test))
+            if sign := progress.sign_of_divergence(epoch, losses, network, x_train, t_train):
+                warnings.warn(sign, stacklevel=2)
             if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
                 network.restore_layer_state(kept)
             yield EpochRecord(epoch, iteration, float(losses.mean()), *accuracies, losses, rng_state)
@@ -213,14 +226,40 @@ def train(
 
 
 def require_shapes(steps, parameters):
-    """Refuse gradients that an update would stretch, or that are missing."""
+    """Refuse gradients that an update would stretch or round, or that are missing."""
     for name, value in parameters.items():
-        shape = tuple(steps[name].shape) if name in steps else None
-        if shape != tuple(value.shape):
+        step = steps.get(name)
+        if isinstance(step, (int, float)) and not value.ndim:
+            continue
+        if not hasattr(step, "shape") or tuple(step.shape) != tuple(value.shape):
+            shape = f"has shape {tuple(step.shape)}" if hasattr(step, "shape") else "is no array"
+            shape = "has shape None" if step is None else shape
             raise ValueError(
-                f"parameter {name} has shape {tuple(value.shape)}, but its gradient has shape {shape}; check_gradients "
-                "says more"
+                f"parameter {name} has shape {tuple(value.shape)}, but its gradient {shape}; check_gradients says more"
             )
+        xp = namespace(value, step, names=f"parameter {name} and its gradient")
+        if not xp.isdtype(step.dtype, "real floating"):
+            raise TypeError(f"the gradient of parameter {name} has dtype {step.dtype}; it must hold floats")
+
+
+def _require_one_loss(loss, x):
+    """Refuse a loss for every sample: its gradient would be that of their sum, and the learning rate another."""
+    if shape := tuple(getattr(loss, "shape", ())):
+        raise ValueError(
+            f"the loss of a batch of shape {tuple(x.shape)} has shape {shape}; it must be one number, the mean "
+            "over the batch: give x as (N, D), or an output layer that averages over all of x"
+        )
+
+
+def _descend(parameters, steps):
+    """Take the steps; a leaf that requires a gradient of its library's own is written beneath that record."""
+    for name in parameters:
+        step = detached(steps[name])
+        if getattr(parameters[name], "requires_grad", False):
+            memory = detached(parameters[name])
+            memory -= step
+        else:
+            parameters[name] -= step
 
 
 def _rewind(rng, resume, size, batch_size):
@@ -243,39 +282,6 @@ def _put_back(network, parameters):
     """Write into the arrays where that is possible: a network of another make may hold them in two places."""
     for name, value in parameters.items():
         if is_writeable_array(network.params[name]):
-            network.params[name][...] = value
+            detached(network.params[name])[...] = value
         else:
             network.params[name] = value
-
-
-def _likely_cause(network, x, t, learning_rate):
-    """Return in words why a training went wrong: now is the time to look at the values."""
-    xp = array_namespace(x, t)
-    for name, value in network.params.items():
-        if not bool(xp.all(xp.isfinite(value))):
-            return f"parameter {name} held NaN or infinite values before this epoch"
-    for name, array in (("x_train", x), ("t_train", t)):
-        wrong = 0 if xp.isdtype(array.dtype, "integral") else int(xp.count_nonzero(~xp.isfinite(array)))
-        if wrong:
-            return f"{name} holds {wrong} NaN or infinite values; take those samples out"
-    if t.ndim == 1:
-        classes, lowest, highest = network.predict(x[:1, ...]).shape[-1], int(xp.min(t)), int(xp.max(t))
-        if lowest < 0 or highest >= classes:
-            return (
-                f"t_train has labels from {lowest} to {highest}, but the network has {classes} classes, which are "
-                f"0 to {classes - 1}"
-            )
-    if large := _too_large(x):
-        return large
-    return f"learning_rate {learning_rate:g} is probably too large; try {learning_rate / 10:g}"
-
-
-def _too_large(x):
-    """Return in words that inputs are far from the scale that trains well, or None."""
-    xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
-        return None  # which the network refuses
-    largest = float(to_numpy(xp.max(xp.abs(x))))
-    if largest > LARGE:
-        return f"x_train reaches {largest:g}; bring inputs to about 0 to 1, images by dividing by 255"
-    return None

@@ -5,6 +5,7 @@ from functools import partial
 
 from array_api_compat import device, is_writeable_array
 
+from .arrays import detached
 from .functions import as_targets, namespace
 from .layers import has_own
 from .stacks import Tail, is_ours, losses_alone
@@ -33,7 +34,9 @@ class Row:
             shape = tuple(self.loss.shape)
             raise ValueError(f"the loss has shape {shape}; a gradient needs one number: x must be one batch")
         self.t = t
-        if has_own(self.last_layer, "difference", "forward"):
+        if is_ours(self.last_layer):
+            self.t = self.last_layer.t
+        elif has_own(self.last_layer, "difference", "forward"):
             with contextlib.suppress(TypeError, ValueError):  # targets of a kind that an output layer of others knows
                 self.t = as_targets(t, self.inputs[-1])
         self.found = {}
@@ -191,12 +194,13 @@ def parameter_at(params, name, value):
     if value is held:  # moved in place already
         yield
     elif is_writeable_array(held):
-        kept = namespace(held).asarray(held, copy=True)
+        memory = detached(held)  # a leaf that requires a gradient is not to be written itself
+        kept = namespace(memory).asarray(memory, copy=True)
         try:
-            held[...] = value
+            memory[...] = detached(value)
             yield
         finally:
-            held[...] = kept
+            memory[...] = kept
     else:
         params[name] = value
         try:

@@ -17,14 +17,14 @@ THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", 
 _held = (None, None)  # in a worker: the digest of what was last unpickled, and that
 
 
-def shared_out(map, task, thing, places, progress=None):
+def shared_out(map, task, thing, places, progress=None, tell=None):
     """Return ``task(thing, part)`` for consecutive parts of the list ``places``, in order, computed by ``map``.
 
     ``map(function, *iterables)`` returns results or futures, as those of executors, of ``mpi4py.futures`` and of Dask
     do. ``task`` and ``thing`` must be picklable, and ``task`` changes nothing in ``thing``. ``progress(n)`` is called
-    when n more places are done. What has not begun is cancelled if anything raises, Ctrl-C too. Warns if the workers of
-    a machine compute with more BLAS threads than it has cores. Raises TypeError for what cannot be pickled, and what
-    ``task`` raises.
+    when n more places are done. What has not begun is cancelled if anything raises, Ctrl-C too. ``tell(text)``, or a
+    warning, says if the workers of a machine compute with more BLAS threads than it has cores. Raises TypeError for
+    what cannot be pickled, and what ``task`` raises.
     """
     if not callable(map):
         raise TypeError(f"map is {map!r:.60}; it must be a function such as the map of a ProcessPoolExecutor")
@@ -46,7 +46,8 @@ def shared_out(map, task, thing, places, progress=None):
                 progress(len(part))
     finally:
         _cancel(results)
-    _warn_of_threads(workers)
+    for text in _too_many_threads(workers):
+        tell(text) if tell else warnings.warn(text, stacklevel=4)
     return found
 
 
@@ -92,14 +93,13 @@ def _blas_threads():
     return int(told[0]) if told else _cores()
 
 
-def _warn_of_threads(workers):
-    """Warn if the workers of one machine, {(machine, process): (threads, cores)}, get in each other's way."""
+def _too_many_threads(workers):
+    """Yield in words on which machines the workers, {(machine, process): (threads, cores)}, get in each other's way."""
     for machine in sorted({machine for machine, _ in workers}):
         loads = [load for (where, _), load in workers.items() if where == machine]
         threads, cores = sum(threads for threads, _ in loads), max(cores for _, cores in loads)
         if len(loads) > 1 and threads > cores:
-            warnings.warn(
+            yield (
                 f"{len(loads)} workers compute with {threads} BLAS threads on the {cores} cores of {machine}, and wait "
-                "for each other: set OPENBLAS_NUM_THREADS=1 (with Intel's MKL, MKL_NUM_THREADS=1) before they start",
-                stacklevel=5,
+                "for each other: set OPENBLAS_NUM_THREADS=1 (with Intel's MKL, MKL_NUM_THREADS=1) before they start"
             )

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from numbers import Integral
 
 from ..backend import get_backend
@@ -17,11 +18,12 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
     Images are (N, 784), or (N, 1, 28, 28) with ``flatten=False``; float32 in [0, 1], or uint8 in 0…255 with
     ``normalize=False``. Labels are int64 (N,), or with ``one_hot_label=True`` float32 (N, 10).
 
-    ``folder`` names other files in the same layout, compressed or not: Fashion-MNIST, KMNIST, EMNIST. The number
-    of classes is then the largest training label plus one. ``backend`` is as in ``xpnet.get_backend``. ``share=(rank,
-    ranks)`` keeps the samples rank, rank + ranks, rank + 2·ranks … of both parts, and never holds the others. Raises
-    FileNotFoundError if a file is missing and ValueError if one is damaged, has less than ``ranks`` samples, or the
-    files do not belong together; the message names the file. Also ValueError for what is no share.
+    ``folder`` names other files in the same layout, compressed or not: Fashion-MNIST, KMNIST, EMNIST. Names may have
+    dots for dashes, and torchvision's folder ``raw`` is found. The number of classes is then the largest training label
+    plus one. ``backend`` is as in ``xpnet.get_backend``. ``share=(rank, ranks)`` keeps the samples rank, rank + ranks,
+    rank + 2·ranks … of both parts, and never holds the others. Raises FileNotFoundError if a file is missing and
+    ValueError if one is damaged, has less than ``ranks`` samples, or the files do not belong together; the message
+    names the file. Also ValueError for what is no share.
 
     Source: Deep Learning from Scratch, 3.6.1; MNIST by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 
@@ -119,16 +121,32 @@ def read_idx(path, magic, rank=0, ranks=1):
 
 
 def _find(folder, which, content):
-    """Return the one file of ``folder`` that holds the images or labels of the training or test part."""
-    prefixes = ("train",) if which == "train" else ("t10k", "test")
-    names = [f"*{prefix}-{content}-idx*-ubyte{end}" for prefix in prefixes for end in ("", ".gz")]
-    found = [path for name in names for path in sorted(folder.glob(name))]
-    if not found:
-        raise FileNotFoundError(
-            f"{folder} has no file {names[0]} or {names[1]}; load_mnist needs four IDX files, images and labels for "
-            "training and test"
-        )
-    if len(found) > 1:
-        listed = ", ".join(path.name for path in found)
-        raise ValueError(f"{folder} has {len(found)} files for the {which} {content}, one is needed: {listed}")
-    return found[0]
+    """Return the one file of ``folder`` that holds the images or labels of the training or test part.
+
+    Names are those of the data sets, in any case, with dots for dashes and ``.gz`` or without. A file may lie in a
+    folder of its own name, as some programs unpack it; failing that, all of them in ``raw``, as torchvision keeps them.
+    Of one file in several forms, the least packed counts.
+    """
+    parts = "train" if which == "train" else "(t10k|test)"
+    name = re.compile(rf".*{parts}[-.]{content}[-.]idx\d[-.]ubyte(\.gz)?", re.IGNORECASE)
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    named = [path for path in inside if name.fullmatch(path.name)]
+    within = [path for own in named if own.is_dir() for path in sorted(own.iterdir()) if name.fullmatch(path.name)]
+    for candidates in (named, within):
+        forms = {}
+        for path in sorted((path for path in candidates if path.is_file()), key=lambda path: len(path.name)):
+            stem = re.sub(r"\.gz$", "", path.name.lower()).replace(".", "-")
+            forms.setdefault(stem, path)
+        if len(forms) > 1:
+            listed = ", ".join(path.name for path in forms.values())
+            raise ValueError(f"{folder} has {len(forms)} files for the {which} {content}, one is needed: {listed}")
+        if forms:
+            return next(iter(forms.values()))
+    for path in inside:
+        if path.name == "raw" and path.is_dir():
+            return _find(path, which, content)
+    stem = f"*{parts.strip('()').partition('|')[0]}-{content}-idx*-ubyte"
+    raise FileNotFoundError(
+        f"{folder} has no file {stem} or {stem}.gz; load_mnist needs four IDX files, images and labels for "
+        "training and test"
+    )

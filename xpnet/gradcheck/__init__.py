@@ -39,6 +39,7 @@ def check_gradients(
     worst=3,
     seed=0,
     progress=True,
+    map=None,
 ):
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
@@ -64,8 +65,9 @@ def check_gradients(
     because round-off is more than a hundredth of them; or fail. Float32 is measured in float64 where the layers compute
     with that. ``audit`` entries drawn with ``seed`` are measured once more by the plain loop through ``loss`` itself.
     ``h`` and ``method`` are those of ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows
-    a bar on a terminal if the check takes long. Whatever the check runs is afterwards as it was, also when something
-    raises.
+    a bar on a terminal if the check takes long. ``map``, such as that of a ``ProcessPoolExecutor``, shares the plain
+    loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check
+    runs is afterwards as it was, also when something raises.
 
     Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. What the
     gradient gets wrong, an exception included, is told there. Raises TypeError for what has no gradient to be checked
@@ -81,13 +83,14 @@ def check_gradients(
         with subject.context() if hasattr(subject, "context") else contextlib.nullcontext():
             for one, rename in of_each_output(subject) if jacobian else [(subject, str)]:
                 part = GradientCheck(check.title)
-                examine(part, one, h, method, tolerance, audit, worst, seed, progress, entries, directions)
+                options = {"method": method, "map": map, "entries": entries, "directions": directions}
+                examine(part, one, h, tolerance, audit, worst, seed, progress, **options)
                 check.add(part, rename)
     check.seconds = time.perf_counter() - start
     return check
 
 
-def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, entries=None, directions=None):
+def examine(check, subject, h, tolerance, audit, worst, seed, progress, **options):
     """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
     check.problems += subject.problems()
     check.notes += getattr(subject, "notes", [])
@@ -99,10 +102,10 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, 
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
-        options = {"h": h, "method": method, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs)}
-        looks = Screen(subject, gradients, entries=entries, directions=directions, **options)
+        options |= {"h": h, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs)}
+        looks = Screen(subject, gradients, **options)
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
-        check.notes += looks.said
+        check.notes += looks.notes
         _title(check, subject, looks, judged, seed)
         for name, one in judged.items():
             check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
@@ -114,7 +117,7 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, 
         if audit and faster:
             check.audit, problems = audited(looks.reference, faster, audit, seed)
             check.problems += problems
-        problems, notes = untested_lines(looks, judged) if not directions else looks.untested(judged)
+        problems, notes = untested_lines(looks, judged) if not looks.directions else looks.untested(judged)
         check.problems += problems
         check.notes += notes
         if check:
@@ -134,7 +137,7 @@ def _gradients(check, subject):
 
 def _title(check, subject, looks, judged, seed):
     ways = " and ".join(sorted({WAYS[one.how] for one in judged.values()}))
-    steps = sorted({f"2^{math.log2(one.h):.3g}" for one in judged.values()})
+    steps = [f"2^{math.log2(h):.3g}" for h in sorted({one.h for one in judged.values()}, reverse=True)]
     steps = " and ".join(steps) if len(steps) <= 2 else f"{steps[0]} … {steps[-1]}"
     wide = ", measured in float64" if looks.measured_wide else ""
     check.title = f"{subject.title}, {ways}, h = {steps}{wide}, seed {seed}"

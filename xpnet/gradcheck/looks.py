@@ -40,9 +40,9 @@ class Judged(NamedTuple):
 class Looks:
     """A subject, its gradients by backpropagation on the host, and what is measured of it when that is needed."""
 
-    def __init__(self, subject, gradients, *, h, method, tolerance, seed, by_loop):
-        self.subject, self.h, self.method, self.seed = subject, h, method, seed
-        self.by_loop = by_loop or not hasattr(subject, "changes")
+    def __init__(self, subject, gradients, *, h, method, tolerance, seed, by_loop, map=None):
+        self.subject, self.h, self.method, self.seed, self.map, self.notes = subject, h, method, seed, map, []
+        self.by_loop = by_loop or not hasattr(subject, "changes") or (map is not None and method == "loop")
         self.gradients = gradients
         self.tolerance = {
             name: tolerance_of(value.dtype, namespace(value), tolerance) for name, value in subject.values.items()
@@ -76,7 +76,9 @@ class Looks:
         entries = sum(math.prod(value.shape) for value in self.subject.values.values())
         with bar("checking gradients", entries) as tick:
             if self.by_loop:
-                return {name: self._by_loop(name, tick) for name in self.subject.values}
+                steps = {name: self.h or self.reference.step(name) for name in self.subject.values}
+                slopes = self.reference.all_entries(steps, tick, self.map, self.notes.append)
+                return {name: self._by_loop(name, steps[name], slopes[name]) for name in steps}
             first = self.subject.changes({}, self.h, self.method, False, tick)
         judged = {name: self._at_first(name, change) for name, change in first.items()}
         doubtful = [name for name, one in judged.items() if _doubts(one)]
@@ -123,10 +125,9 @@ class Looks:
                 return True
         return False
 
-    def _by_loop(self, name, tick):
-        """Judge an array by the plain loop through ``run``."""
-        a, h = self.gradients[name], self.h or self.reference.step(name)
-        slopes = self.reference.all_entries(name, h, tick)
+    def _by_loop(self, name, h, slopes):
+        """Judge an array by the slopes that the plain loop through ``run`` found."""
+        a = self.gradients[name]
         xp, n = namespace(a), 0.5 * (slopes[0, ...] + slopes[1, ...])
         if a.shape != n.shape:
             return Judged(a, n, None, "loop", h)

@@ -14,8 +14,9 @@ from array_api_compat import device
 
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
-from ..gradients import default_step, entry_at, positions
+from ..moves import entry_at, positions
 from ..state import numbers_of
+from ..steps import default_step
 from .contracts import gradients_on_host
 from .noise import SAFE, lines, noise_of
 
@@ -110,13 +111,32 @@ class Reference:
                 blurs.append(self.blur(change) / abs(taken))
         return (*slopes, max(blurs))
 
-    def all_entries(self, name, h, tick):
-        """Return the slopes (2, …) to the right and to the left of all entries of an array."""
-        shape, found = self.host[name].shape, []
-        for index in positions(shape):
-            found.append(self.entry(name, index, h, blur=False)[:2])
-            tick(1)
-        return self.xp.reshape(self.xp.asarray(found, dtype=self.xp.float64).T, (2, *shape))
+    def all_entries(self, steps, tick, map=None, tell=None):
+        """Return {name: slopes (2, …) to the right and to the left} of all entries of arrays, for {name: step}.
+
+        With ``map``, workers find them, and ``tell`` is called with what is to be said of these.
+        """
+        places = [(name, index, h) for name, h in steps.items() for index in positions(self.host[name].shape)]
+        if map is None:
+            found = _slopes(self, places, tick)
+        else:
+            from ..workers import shared_out
+
+            parts = shared_out(map, _slopes, self, places, tick, tell)
+            found = [slopes for part in parts for slopes in part]
+        found, start, slopes = self.xp.asarray(found, dtype=self.xp.float64).T, 0, {}
+        for name in steps:
+            stop = start + self.host[name].size
+            slopes[name] = self.xp.reshape(found[:, start:stop], (2, *self.host[name].shape))
+            start = stop
+        return slopes
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name not in ("xp", "_work")}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self.xp, self._work = namespace(next(iter(self.host.values()))), {}
 
     def with_entries(self, ends):
         """Return the outputs with some entries, {(name, index): value}, at other values."""
@@ -170,6 +190,16 @@ class Reference:
         if outputs.shape != self.weights.shape:
             raise ValueError(f"forward returned {outputs.size} numbers, but {self.weights.size} the first time")
         return outputs
+
+
+def _slopes(reference, places, tick=None):
+    """Return (right, left) for some entries, each (name, index, step)."""
+    found = []
+    for name, index, h in places:
+        found.append(reference.entry(name, index, h, blur=False)[:2])
+        if tick:
+            tick(1)
+    return found
 
 
 class Elsewhere:

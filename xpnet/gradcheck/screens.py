@@ -1,6 +1,5 @@
 """Less than every entry, where there are too many: a sample of the entries, or a few random directions."""
 
-import math
 from numbers import Integral
 
 from ..backend import random_generator
@@ -15,18 +14,18 @@ CERTAIN = 0.95  # the probability with which a sample is said to show something
 class Screen(Looks):
     """As ``Looks``, but the loop measures ``entries`` drawn ones of each array, or all of them ``directions`` times."""
 
-    def __init__(self, subject, gradients, *, entries, directions, **options):
+    def __init__(self, subject, gradients, *, entries=None, directions=None, **options):
         for name, count in (("entries", entries), ("directions", directions)):
             if count is not None and (not isinstance(count, Integral) or isinstance(count, bool) or count < 1):
                 raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
         super().__init__(subject, gradients, **options)
-        self.entries, self.directions, self.said = entries, directions, []
+        self.entries, self.directions = entries, directions
 
     def judge(self, bar):
         """Return {name: Judged}; see ``Looks``."""
         if not self.directions:
-            return super().judge(bar)
-        self.said.append(
+            return self._by_samples(bar) if self.entries and self.by_loop else super().judge(bar)
+        self.notes.append(
             f"along {self.directions} directions, not entry by entry: a mistake that changes the sum of an array's "
             "entries, weighted at random, shows; which entries it is in does not"
         )
@@ -53,12 +52,24 @@ class Screen(Looks):
         still = [name for name, one in judged.items() if one.codes is not None and not (one.a.any() or one.n.any())]
         return [f"along every direction of {name} both sides are 0: nothing was tested" for name in still], []
 
-    def _by_loop(self, name, tick):
-        """Judge drawn entries by the plain loop."""
-        a, size = self.gradients[name], math.prod(self.subject.values[name].shape)
-        if not self.entries or size <= self.entries or a.shape != self.reference.host[name].shape:
-            return super()._by_loop(name, tick)
-        xp, h, count = namespace(a), self.h or self.reference.step(name), self.entries
+    def _by_samples(self, bar):
+        """Return {name: Judged}, by the plain loop for some entries of each array."""
+        steps = {name: self.h or self.reference.step(name) for name in self.subject.values}
+        large = [name for name in steps if self.reference.host[name].size > self.entries]
+        large = [name for name in large if self.gradients[name].shape == self.reference.host[name].shape]
+        whole = {name: h for name, h in steps.items() if name not in large}
+        entries = self.entries * len(large) + sum(self.reference.host[name].size for name in whole)
+        with bar("checking gradients", entries) as tick:
+            slopes = self.reference.all_entries(whole, tick, self.map, self.notes.append) if whole else {}
+            return {
+                name: self._sample(name, h, tick) if name in large else self._by_loop(name, h, slopes[name])
+                for name, h in steps.items()
+            }
+
+    def _sample(self, name, h, tick):
+        """Judge drawn entries of an array."""
+        a, count = self.gradients[name], self.entries
+        xp, size = namespace(a), a.size
         drawn = random_generator(self.seed, "audit").choice(size, count, replace=False)
         n, gap, chosen = xp.full(a.shape, xp.nan), xp.zeros(a.shape), xp.zeros(a.shape, dtype=bool)
         for entry in map(int, drawn):
@@ -67,7 +78,7 @@ class Screen(Looks):
             n[index], gap[index], chosen[index] = 0.5 * (right + left), abs(right - left), True
             tick(1)
         codes = xp.where(chosen, by_first_look(a, n, self.tolerance[name], 0.0), LEFT_OUT)
-        self.said.append(
+        self.notes.append(
             f"{count} of {size} entries of {name}, drawn with seed {self.seed}: a mistake in "
             f"{100 * (1 - (1 - CERTAIN) ** (1 / count)):.2g} % of them shows with {CERTAIN:.0%}, one in a single entry "
             f"with {100 * count / size:.2g} %"

@@ -97,6 +97,8 @@ class ForeignNetwork:
         self.net, self.t, self.values = net, t, dict(net.params)
         if not self.values:
             raise ValueError(f"{type(net).__name__} has no parameters whose gradients could be checked")
+        if 0 in x.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}: there is no sample in it")
         dtype = next(iter(self.values.values())).dtype
         if not xp.isdtype(x.dtype, "real floating"):
             net.loss(x, t)  # which knows better what is wrong with it

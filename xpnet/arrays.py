@@ -1,0 +1,59 @@
+"""What arrays must be for learning: their precision, their memory, and the classes that targets name."""
+
+from math import prod
+
+from .functions import namespace, refuse_single_class, require_floats
+
+
+def require_precision(name, x):
+    """Return the namespace of ``x``; raise TypeError unless it holds floats of at least 32 bits."""
+    xp = require_floats(name, x)
+    if getattr(x.dtype, "itemsize", 8) < 4:
+        raise TypeError(
+            f"{name} has dtype {x.dtype}: in half precision the differences and updates of learning are rounded "
+            "away; convert to float32"
+        )
+    return xp
+
+
+def detached(x):
+    """Return ``x`` without its library's own record of derivatives: the same memory, or ``x`` itself if it has none."""
+    return x.data if getattr(x, "requires_grad", False) else x
+
+
+def shares_memory(x):
+    """Return whether entries of ``x`` lie in the same place of memory, as in a view that repeats them."""
+    strides = getattr(x, "strides", None) or (x.stride() if hasattr(x, "stride") else ())
+    axes = sorted((abs(s), n) for s, n in zip(strides, x.shape, strict=False) if n > 1)
+    reach = 0
+    for stride, n in axes:
+        if stride == 0:
+            return True
+        if stride <= reach:  # axes interleave: only counting tells
+            places = {0}
+            for step, count in axes:
+                places = {place + step * i for place in places for i in range(count)}
+            return len(places) < prod(x.shape)
+        reach += stride * (n - 1)
+    return False
+
+
+def classes_of(t, y, x):
+    """Return the classes (…) that ``t`` names beside scores ``y`` (…, C): labels, or the largest weights, −1 for NaN.
+
+    Raises TypeError for labels that are no integers, and ValueError for shapes that do not fit.
+    """
+    xp = namespace(t)
+    if t.shape == y.shape and y.ndim > 1:
+        if xp.isdtype(t.dtype, "real floating"):
+            return xp.where(xp.any(xp.isnan(t), axis=-1), -1, xp.argmax(t, axis=-1))
+        return xp.argmax(xp.astype(t, xp.int8) if t.dtype == xp.bool else t, axis=-1)
+    refuse_single_class(t, y)
+    if t.shape != y.shape[:-1]:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)} beside scores of shape "
+            f"{tuple(y.shape)}; there must be labels {tuple(y.shape[:-1])} or weights of the {y.shape[-1]} classes"
+        )
+    if not xp.isdtype(t.dtype, "integral"):
+        raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+    return t

@@ -1,0 +1,104 @@
+"""What is wrong with a training, in words: before it begins, while it goes on, and when it has failed."""
+
+from array_api_compat import array_namespace, is_writeable_array
+
+from .arrays import require_precision, shares_memory
+from .backend import to_numpy
+from .functions import namespace
+
+LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
+ABOVE, BELOW = 1.04, 0.8  # shares of the loss of a guess that tell a loss above it, and one that has learned
+
+
+def require_learnable(parameters, x):
+    """Refuse parameters that an update could not change: none, read-only, in half precision, of another library."""
+    if not parameters:
+        raise ValueError("the network has no parameters, so there is nothing to train")
+    for name, value in parameters.items():
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"parameter {name} is {type(value).__name__}; it must be an array of floats")
+        namespace(x, value, names=f"x_train and parameter {name}")
+        require_precision(f"parameter {name}", value)
+        if hasattr(value, "flags") and not is_writeable_array(value):
+            raise ValueError(f"parameter {name} is read-only and cannot be trained; give the network a copy of it")
+        if is_writeable_array(value) and shares_memory(value):
+            raise ValueError(f"entries of parameter {name} share memory; give the network a copy of it")
+
+
+class Progress:
+    """The losses of a training from its first one on, watched for a learning rate that destroys what it learned."""
+
+    def __init__(self, learning_rate, batch_size):
+        self.learning_rate, self.batch_size = learning_rate, batch_size
+        self.start = self.best = None
+        self.told = False
+
+    def sign_of_divergence(self, epoch, losses, network, x, t):
+        """Return in words, once, that an epoch left the loss above that of a network that answers nothing, or None.
+
+        Where that loss is not known, or the training began above it, the losses must have risen far.
+        """
+        full = losses[:-1] if len(losses) > 1 else losses  # the last batch may be of few samples
+        mean = float(full.mean())
+        self.start = float(losses[0]) if self.start is None else self.start
+        before = self.best = mean if self.best is None else self.best
+        self.best = min(self.best, mean)
+        if self.told or mean <= min(ABOVE * self.start, before):
+            return None
+        guess = _loss_of_nothing(network, x, t)
+        if guess is not None and self.start < 1.1 * guess:
+            self.told = mean > (ABOVE if before > BELOW * guess else 1 / ABOVE) * guess
+            what = f"above the {guess:.3g} of a network that answers nothing"
+        else:  # by chance, the loss of a batch differs from others by the square root of its size
+            self.told = mean > self.start and float(full.max()) > (1 + 10 / self.batch_size**0.5) * self.start
+            what = f"and began at {self.start:.3g}"
+        if not self.told:
+            return None
+        rate = self.learning_rate
+        return (
+            f"the mean loss of epoch {epoch} is {mean:.3g}, {what}: learning_rate {rate:g} is probably too large, and "
+            f"units that it pushed too far do not come back; begin anew with about {rate / 10:g}"
+        )
+
+
+def _loss_of_nothing(network, x, t):
+    """Return the loss of outputs that are all zero, or None if the network does not say how it measures."""
+    if not hasattr(network, "last_layer"):
+        return None
+    x, t = x[: min(2000, x.shape[0]), ...], t[: min(2000, t.shape[0]), ...]
+    scores = network.predict(x)
+    loss = network.last_layer.forward(array_namespace(scores).zeros_like(scores), t)
+    return float(to_numpy(loss)) if tuple(getattr(loss, "shape", ())) == () else None
+
+
+def likely_cause(network, x, t, learning_rate):
+    """Return in words why a training went wrong: now is the time to look at the values."""
+    xp = array_namespace(x, t)
+    for name, value in network.params.items():
+        if not bool(xp.all(xp.isfinite(value))):
+            return f"parameter {name} held NaN or infinite values before this epoch"
+    for name, array in (("x_train", x), ("t_train", t)):
+        wrong = 0 if xp.isdtype(array.dtype, "integral") else int(xp.count_nonzero(~xp.isfinite(array)))
+        if wrong:
+            return f"{name} holds {wrong} NaN or infinite values; take those samples out"
+    if t.ndim == 1:
+        classes, lowest, highest = network.predict(x[:1, ...]).shape[-1], int(xp.min(t)), int(xp.max(t))
+        if lowest < 0 or highest >= classes:
+            return (
+                f"t_train has labels from {lowest} to {highest}, but the network has {classes} classes, which are "
+                f"0 to {classes - 1}"
+            )
+    if large := too_large(x):
+        return large
+    return f"learning_rate {learning_rate:g} is probably too large; try {learning_rate / 10:g}"
+
+
+def too_large(x):
+    """Return in words that inputs are far from the scale that trains well, or None."""
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        return None  # which the network refuses
+    largest = float(to_numpy(xp.max(xp.abs(x))))
+    if largest > LARGE:
+        return f"x_train reaches {largest:g}; bring inputs to about 0 to 1, images by dividing by 255"
+    return None
