@@ -6,13 +6,12 @@ serves whoever *creates* arrays (networks, data sets, scripts). Computing takes 
 
 import contextlib
 import os
+import sys
 from importlib import import_module
 from typing import Any, NamedTuple
 
 ENVIRONMENT_VARIABLE = "XPNET_BACKEND"
 NAMES = ("numpy", "cupy", "cupy:N", "torch", "torch:DEVICE", "jax", "array_api_strict", "array_api_strict:DEVICE")
-
-
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t; CuPy has no names for them
 
 
@@ -149,6 +148,13 @@ def memory_of(x):
         return None
     reach = [step * (length - 1) for step, length in zip(strides, x.shape, strict=True)]
     return first + sum(min(r, 0) for r in reach), first + sum(max(r, 0) for r in reach)
+
+
+def wide_numbers(wide=None):
+    """Return whether JAX keeps 64-bit numbers here; with ``True``, let it, as in the process that sends arrays here."""
+    if wide:
+        _open_jax("")
+    return hasattr(sys.modules.get("jax"), "config") and bool(sys.modules["jax"].config.jax_enable_x64)
 
 
 def random_generator(rng, purpose):

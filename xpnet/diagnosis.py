@@ -11,7 +11,7 @@ ABOVE, BELOW = 1.04, 0.8  # shares of the loss of a guess that tell a loss above
 
 
 def require_learnable(parameters, x):
-    """Refuse parameters that an update could not change: none, read-only, in half precision, of another library."""
+    """Refuse parameters that updates would not change, or wrongly: none, in half precision, shared, read-only."""
     if not parameters:
         raise ValueError("the network has no parameters, so there is nothing to train")
     for name, value in parameters.items():
@@ -19,10 +19,15 @@ def require_learnable(parameters, x):
             raise TypeError(f"parameter {name} is {type(value).__name__}; it must be an array of floats")
         namespace(x, value, names=f"x_train and parameter {name}")
         require_precision(f"parameter {name}", value)
-        if hasattr(value, "flags") and not is_writeable_array(value):
+        if is_read_only(value) and isinstance(parameters, dict):  # a copy in it might not be what layers compute with
             raise ValueError(f"parameter {name} is read-only and cannot be trained; give the network a copy of it")
         if is_writeable_array(value) and shares_memory(value):
             raise ValueError(f"entries of parameter {name} share memory; give the network a copy of it")
+
+
+def is_read_only(x):
+    """Return whether ``x`` cannot be written, though arrays of its library can."""
+    return hasattr(x, "flags") and not is_writeable_array(x)
 
 
 class Progress:

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_write
 from .arrays import detached
 from .backend import random_generator, to_numpy
 from .compiling import compiled
-from .diagnosis import Progress, likely_cause, require_learnable, too_large
+from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, too_large
 from .functions import namespace
 
 
@@ -107,10 +107,10 @@ def train(
     Data and parameters are checked at once, but nothing is trained until the generator is read: ``for record in
     train(...)``. Warns if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch leaves
     the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
-    learning rate that is not a positive number, data whose shapes do not fit, parameters that cannot be written or are
-    none, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit; TypeError for data that
-    are not arrays of one library, and for parameters and gradients that are no floats of 32 bits or more; TrainingError
-    after an epoch in which the loss or a parameter became NaN or infinite.
+    learning rate that is not a positive number, data whose shapes do not fit, parameters that are none or, in a dict,
+    cannot be written, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit; TypeError
+    for data that are not arrays of one library, and for parameters and gradients that are no floats of 32 bits or more;
+    TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
@@ -163,6 +163,9 @@ def train(
     def records():
         if large := too_large(x_train[: min(2000, x_train.shape[0]), ...]):
             warnings.warn(large, stacklevel=2)
+        for name, value in network.params.items():
+            if is_read_only(value):
+                network.params[name] = xp.asarray(value, copy=True)
         progress = Progress(learning_rate, batch_size)
         first, iteration = 1, 0
         if resume is not None:

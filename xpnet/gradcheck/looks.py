@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
 from .measuring import LARGER, Elsewhere, Reference, scale
-from .noise import backprop_noise
+from .noise import backprop_noise, stairs
 from .verdicts import (
     FAIL,
     KINK,
@@ -23,6 +23,7 @@ from .verdicts import (
 
 FEW = 8  # doubtful entries of an array that are looked at singly without asking whether anything bends
 MANY = 256  # doubtful entries of one array that are looked at closely before the others are
+NEAR = 0.05  # of the largest entry: what numbers that come in steps may be off by
 ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
 
 
@@ -62,6 +63,11 @@ class Looks:
     def noise(self):
         """What round-off may do to an entry of backpropagation, by name."""
         return backprop_noise(self.subject, self.gradients, self.elsewhere.gradients)
+
+    @cached_property
+    def stairs(self):
+        """What round-off does to each entry of backpropagation where everything moves a little further, by name."""
+        return stairs(self.subject, self.gradients)
 
     @cached_property
     def elsewhere(self):
@@ -187,7 +193,12 @@ class Looks:
                 more = rows(indices[i], steps[:LARGER]) + looks[i] + rows(indices[i], steps[LARGER + 2 :])
                 codes[i], n[i], _ = decide(float(a[i]), more, tolerance, noise)
         no_digits = xp.maximum(xp.abs(a), xp.abs(n)) <= self._least(name)
-        return xp.where((codes == FAIL) & no_digits, UNDECIDED, codes), n
+        codes = xp.where((codes == FAIL) & no_digits, UNDECIDED, codes)
+        near = (codes == FAIL) & (xp.abs(a - n) <= NEAR * xp.max(xp.abs(self.gradients[name])))
+        if bool(xp.any(near)):  # by steps of its numbers, of which small moves show none?
+            stairs = xp.asarray([max(float(self.stairs[name][index]), 2 * noise) for index in indices])
+            codes = xp.where(near & (xp.abs(a - n) <= stairs), UNDECIDED, codes)
+        return codes, n
 
     def _least(self, name):
         """Return the size below which a layer's backpropagation has no digits, as 1 − y² has none if y is saturated."""
@@ -195,8 +206,7 @@ class Looks:
         if self.subject.weights is None or not value.size:
             return 0.0
         eps = float(namespace(value).finfo(value.dtype).eps)
-        outputs = float(abs(reference.weights).max() * abs(reference.base).max())
-        return 64 * eps * outputs / (float(abs(reference.host[name]).max()) or 1.0)
+        return 8 * eps * float(abs(reference.weights).max()) * min(1.0, float(abs(reference.base).max()))
 
 
 def _doubts(one):

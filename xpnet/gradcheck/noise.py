@@ -31,18 +31,36 @@ def backprop_noise(subject, gradients, elsewhere):
     eps = {name: float(namespace(value).finfo(value.dtype).eps) for name, value in subject.values.items()}
     largest = {name: float(abs(gradients[name]).max()) for name in names}
     most = max(eps.values()) ** 0.5 * max(largest.values())
-    noise, start, scatter = dict.fromkeys(gradients, 0.0), 0, _scatter(subject, names, max(eps.values()))
+    noise, start, rows = dict.fromkeys(gradients, 0.0), 0, _along_lines(subject, names, max(eps.values()))
+    middle = None if rows is None else xp.sort(rows, axis=0)[LINES // 2, ...]
     for name in names:
         stop = start + gradients[name].size
-        measured = 0.0 if scatter is None else min(float(xp.max(scatter[start:stop])), most)
+        measured = 0.0 if middle is None else min(float(xp.max(middle[start:stop])), most)
         other = float(abs(elsewhere[name]).max()) if name in elsewhere else 0.0
         cancelled = CANCELLED * other if other > 100 * largest[name] else 0.0
         noise[name], start = max(SAFE * measured, eps[name] * max(TERMS * largest[name], cancelled)), stop
     return noise
 
 
-def _scatter(subject, names, eps):
-    """Return the standard deviations of the round-off of all gradients in one row, or None where there are none."""
+def stairs(subject, gradients):
+    """Return {name: array}: what round-off may do to every entry of backpropagation, where moves are larger.
+
+    Numbers such as 1 − y of a y near 1 come in steps that small moves do not leave. The least of all lines counts:
+    larger moves meet kinks, though hardly one on every line.
+    """
+    names = [name for name, g in gradients.items() if g.size]
+    eps = max(float(namespace(v).finfo(v.dtype).eps) for v in subject.values.values())
+    rows = _along_lines(subject, names, eps**0.5)
+    found, start = {}, 0
+    for name in names:
+        stop = start + gradients[name].size
+        least = gradients[name] * 0.0 if rows is None else 2 * SAFE * namespace(rows).min(rows[:, start:stop], axis=0)
+        found[name], start = least.reshape(gradients[name].shape), stop
+    return found
+
+
+def _along_lines(subject, names, eps):
+    """Return the standard deviations (LINES, …) of the round-off of all gradients in one row, or None."""
 
     def row(changed):
         found = subject.gradients(changed)
@@ -52,8 +70,7 @@ def _scatter(subject, names, eps):
 
     try:
         found = [noise_of([row(changed) for changed in line]) for line in lines(subject.values, eps, 1)]
-        xp = namespace(found[0])
-        return xp.sort(xp.stack(found), axis=0)[LINES // 2, ...]
+        return namespace(found[0]).stack(found)
     except Exception:  # whatever a foreign backward raises at values that nobody gave
         return None
 

@@ -37,15 +37,15 @@ class Screen(Looks):
         a, xp = self.gradients[name], namespace(self.gradients[name])
         if a.shape != self.reference.host[name].shape:
             return Judged(a, self.reference.host[name], None, "direction", self.reference.step(name))
-        rng, found = random_generator(self.seed, "audit"), []
+        rng, size, found = random_generator(self.seed, "audit"), self.reference.step(name), []
         for k in range(self.directions):
             signs = rng.choice([-1.0, 1.0], a.shape) if k else xp.where(a < 0, -1.0, 1.0)
             share = self.tolerance[name] if k else 0.0  # of the length of a sum whose parts cancel
-            chosen, tolerance = {name: xp.ones(a.shape)}, self.tolerance[name]
+            chosen, tolerance = {name: size * xp.ones(a.shape)}, self.tolerance[name]
             found.append(along(self.reference, self.gradients, chosen, {name: signs}, tolerance, self.noise, share))
             tick(1)
         codes, expected, slopes = (xp.asarray(column) for column in zip(*found, strict=True))
-        return Judged(expected, slopes, codes, "direction", self.reference.step(name))
+        return Judged(expected / size, slopes / size, codes, "direction", size)
 
     def untested(self, judged):
         """Return (problems, notes) about arrays of which the directions show nothing."""

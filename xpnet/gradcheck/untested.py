@@ -7,7 +7,9 @@ from .directions import together
 from .measuring import Reference, as_array
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
 
-COARSE = 1e-3  # of a sum: what another batch is compared to
+LARGER = 1.1  # times as large are parameters beside another batch
+FINER = 1 / 4  # of the tolerance: to which sums of all entries are compared for another batch
+ELSEWHERE = 16  # times the round-off of backpropagation: what it may be at other values
 
 
 def untested_lines(looks, judged):
@@ -74,7 +76,7 @@ def _silent_line(looks, one, name, code, ratio):
         return [], [f"every entry of {name} is {what}; with all values moved at random, they agree"]
     if code == FAIL:
         return [f"{here}, and with all values moved at random backpropagation is {ratio:.5g} times the right one"], []
-    if responds(looks.reference, name):
+    if one.a.any() or responds(looks.reference, name):
         return [], [f"every entry of {name} is 0 within round-off, here and elsewhere: what they do cancels"]
     return [f"{here}; {cause_of_zeros(looks.subject)}"], []
 
@@ -98,28 +100,29 @@ def at_other_values(looks, names):
     The code is None where the gradient is zero there too, or nothing can be computed.
     """
     found, reference = dict.fromkeys(names, (None, 1.0)), None
+    noise = {name: ELSEWHERE * size for name, size in looks.noise.items()}
     for name in names:
         g = looks.elsewhere.gradients.get(name)
-        if g is None or not bool((abs(g) > looks.noise[name]).any()):
+        if g is None or not bool((abs(g) > noise[name]).any()):
             continue
         reference = reference or looks.elsewhere.reference()
         if reference is not None:
             everything = {name: namespace(g).ones(g.shape)}
-            noise, tolerance = looks.noise, looks.tolerance[name]
+            tolerance = looks.tolerance[name]
             found[name] = together(reference, {name: g}, everything, tolerance=tolerance, noise=noise, seed=looks.seed)
     return found
 
 
 def other_batch(looks):
-    """Return what is wrong with backpropagation on another batch, which a layer that kept the first would not notice.
+    """Return what is wrong with backpropagation on another batch, and with other values, which a layer may overlook.
 
-    The batch is a mixture of the samples in the other order. Gradients of inputs that no array of ``values`` needs
-    are compared there too.
+    It would if it kept what it saw first. The batch is a mixture of the samples in the other order, the parameters are
+    a tenth larger. Gradients of inputs that no array of ``values`` needs are compared there too.
     """
     subject = looks.subject
     everything = {**subject.inputs, **subject.values}
     name = "x" if "x" in everything else next(iter(everything))
-    mixed = {name: _mixed(everything[name])}
+    mixed = {other: LARGER * value for other, value in subject.values.items()} | {name: _mixed(everything[name])}
     try:
         if hasattr(subject, "with_inputs"):
             gradients = {n: g.astype("float64") for n, g in on_host(subject.with_inputs(mixed)).items()}
@@ -130,20 +133,22 @@ def other_batch(looks):
         return []
     usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
     everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
-    if not usable or together(reference, gradients, everything, tolerance=COARSE, drawn=0)[0] != FAIL:
+    fine = FINER * max(looks.tolerance.values())
+    if not usable or together(reference, gradients, everything, tolerance=fine, drawn=0, even=True)[0] != FAIL:
         return []
-    return _who(looks, reference, gradients, everything)
+    return _who(looks, reference, gradients, everything, fine)
 
 
-def _who(looks, reference, gradients, everything):
+def _who(looks, reference, gradients, everything, fine):
     """Tell apart a wrong gradient of an input, something kept from an earlier batch, and wrong numerical gradients."""
     subject, wrong = looks.subject, {}
     for name, mask in everything.items():
-        code, ratio = together(reference, gradients, {name: mask}, tolerance=COARSE, drawn=0)
+        code, ratio = together(reference, gradients, {name: mask}, tolerance=fine, drawn=0)
         if code == FAIL:
             wrong[name] = ratio
             if name in looks.gradients:
-                code, ratio = together(looks.reference, looks.gradients, {name: mask}, tolerance=COARSE, drawn=0)
+                clear = 4 * looks.tolerance[name]
+                code, ratio = together(looks.reference, looks.gradients, {name: mask}, tolerance=clear, drawn=0)
                 if code == FAIL:
                     return [
                         f"all entries of {name}, moved together: backpropagation is {ratio:.5g} times what the loss "
@@ -158,15 +163,17 @@ def _who(looks, reference, gradients, everything):
     kept = [name for name in wrong if name not in inputs]
     if kept:
         problems.append(
-            f"backpropagation is right for this batch, but not for another: {', '.join(kept)}; does a layer keep what "
-            "it computed from its first input?"
+            f"backpropagation is right here, but not for another batch and other values: {', '.join(kept)}; does a "
+            "layer keep what it saw first?"
         )
     return problems
 
 
 def _mixed(x):
-    """Return samples in the other order, mixed with the given ones, or smaller ones where that is the same."""
+    """Return mixtures of samples in the other order, of the given ones and of the mean: none lies where it did."""
     xp = namespace(x)
+    if not x.ndim:
+        return LARGER * x
     axis = 0 if x.ndim > 1 and x.shape[0] > 1 else -1
-    other = 0.75 * xp.flip(x, axis=axis) + 0.25 * x if x.ndim else 0.9 * x
-    return 0.9 * x if bool(xp.all(other == x)) else other
+    mixed = 0.75 * xp.flip(x, axis=axis) + 0.15 * x + 0.1 * xp.mean(x)
+    return LARGER * x if bool(xp.all(mixed == x)) else mixed

@@ -87,6 +87,12 @@ def decide(a, rows, tolerance, noise):
     return FAIL, c[k], bars[k]
 
 
+def has_kink(rows):
+    """Return whether the slopes of ``rows`` stay apart as the step shrinks."""
+    rows = [row for row in rows if math.isfinite(row[0]) and math.isfinite(row[1])]
+    return _kink([abs(right - left) for right, left, _ in rows], [row[2] for row in rows]) is not None
+
+
 def _most_exact(c, bars, blur):
     """Return the step with the smallest error bar that no smaller step contradicts, or None."""
     bars = list(bars)
