@@ -160,8 +160,8 @@ def wide_numbers(wide=None):
 def random_generator(rng, purpose):
     """Return a ``numpy.random.Generator`` on the host: ``rng`` itself, or one made from the seed ``rng``.
 
-    ``purpose`` is "weights", "batches" or "audit": from one seed, each gets a stream of its own. Raises TypeError
-    if ``rng`` is neither a whole number ≥ 0 nor a Generator, because a run nobody can repeat is worth little.
+    ``purpose`` is "weights", "batches", "audit" or "dropout": from one seed, each gets a stream of its own. Raises
+    TypeError if ``rng`` is neither a whole number ≥ 0 nor a Generator, because a run nobody can repeat is worth little.
     """
     import numpy as np
 
@@ -169,7 +169,7 @@ def random_generator(rng, purpose):
         return rng
     if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)) or rng < 0:
         raise TypeError(f"rng is {rng!r}; it must be a seed (a whole number ≥ 0) or a numpy.random.Generator")
-    stream = ("weights", "batches", "audit").index(purpose)
+    stream = ("weights", "batches", "audit", "dropout").index(purpose)
     return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream,)))
 
 
