@@ -7,7 +7,7 @@ from .backend import to_numpy
 from .functions import namespace
 
 LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
-FEW = 10  # an epoch of fewer batches tells nothing: its mean is that of chance
+FEW = 100  # an epoch of fewer samples tells nothing: its mean is that of chance
 ABOVE, BELOW = 1.04, 0.8  # shares of the loss of a guess that tell a loss above it, and one that has learned
 
 
@@ -49,7 +49,7 @@ class Progress:
         self.start = float(losses[0]) if self.start is None else self.start
         before = self.best = mean if self.best is None else self.best
         self.best = min(self.best, mean)
-        if self.told or len(full) < FEW or mean <= min(ABOVE * self.start, before):
+        if self.told or len(full) * self.batch_size < FEW or mean <= min(ABOVE * self.start, before):
             return None
         guess = _loss_of_nothing(network, x, t)
         if guess is not None and self.start < 1.1 * guess:
