@@ -21,7 +21,7 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 COMPUTES = {
     "functions": set(),
     "arrays": {"functions"},
-    "state": {"functions"},
+    "state": set(),
     "losses": {"functions"},
     "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
@@ -38,12 +38,12 @@ COMPUTES = {
         "backend",  # for its random numbers and where new arrays go
     },
     "gradcheck.contracts": {"functions", "backend"},
-    "gradcheck.subjects": {"functions", "layers", "state", "backend", "gradcheck.contracts"},
-    "gradcheck.overlooked": {"functions", "layers", "state"},
+    "gradcheck.subjects": {"functions", "arrays", "layers", "networks", "backend", "gradcheck.contracts"},
+    "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
     "gradcheck.measuring": {
-        *("functions", "moves", "steps", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+        *("functions", "arrays", "moves", "steps", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},

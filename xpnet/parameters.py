@@ -3,7 +3,9 @@
 import contextlib
 from collections.abc import Mapping
 
-from .arrays import require_precision
+from array_api_compat import is_writeable_array
+
+from .arrays import detached, require_precision
 from .backend import memory_of
 from .functions import namespace
 from .layers import parameter_names
@@ -13,7 +15,8 @@ class Parameters(Mapping):
     """The learned arrays of a row of layers under names such as W1, b1, W2.
 
     Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
-    both change what the layer computes with, also in a library whose arrays are never written, such as JAX. Assigning
+    both change what the layer computes with, also in a library whose arrays are never written, such as JAX. An array
+    that can be written is copied when it is assigned, so that no two networks ever train the same one. Assigning
     raises KeyError for an unknown name, TypeError for what is no array or one of another library, ValueError for
     another shape or dtype.
     """
@@ -59,7 +62,7 @@ class Parameters(Mapping):
                 f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
                 f"{tuple(value.shape)} and dtype {value.dtype}"
             )
-        setattr(layer, attribute, value)
+        setattr(layer, attribute, _of_its_own(value))
 
     def __iter__(self):
         return iter(self._owners)
@@ -108,3 +111,9 @@ class Parameters(Mapping):
                 f"{type(error.obj).__name__} names {error.name[1:]!r} in its parameters, but its backward left no "
                 f"{error.name}: keep the gradient there"
             ) from None
+
+
+def _of_its_own(value):
+    if not is_writeable_array(value):
+        return value
+    return namespace(value).asarray(detached(value), copy=True)
