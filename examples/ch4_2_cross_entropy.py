@@ -1,4 +1,7 @@
-"""What a wrong answer costs: −log x, and the cross entropy against the probability of the true class (book, 4.2.2).
+"""What a wrong answer costs: −log x and the cross entropy (book, 4.2.2)
+=====================================================================
+
+What a network pays for the probability it gave to the true class.
 
 Left, the curve −log x: 0 at x = 1, without bound towards x = 0. Right, what the library answers for ten classes where
 the other nine share the rest: the same curve, because only the probability of the true class enters. The squared error
@@ -7,9 +10,9 @@ beside it never exceeds 1: it hardly minds whether a wrong answer was almost sur
 
 # %%
 import numpy as np
-from show_or_save import command_line, show_or_save
 
 from xpnet import cross_entropy_error, plotting, sum_squared_error
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

@@ -1,4 +1,7 @@
-"""Why accuracy cannot be the loss: against one weight it is flat almost everywhere (book, 4.2.5).
+"""Why accuracy cannot be the loss (book, 4.2.5)
+=============================================
+
+Against one weight the accuracy is flat almost everywhere.
 
 A network that has seen a little of MNIST looks at 100 test images. One of its weights is moved, all else stays as it
 is. The loss answers every move, so its slope says where to go. The accuracy stays the same, then jumps by a whole
@@ -7,9 +10,9 @@ image: its slope is 0, which says nothing.
 
 # %%
 import numpy as np
-from show_or_save import command_line, show_or_save
 
 from xpnet import TwoLayerNet, get_backend, load_mnist, numerical_diff, plotting, to_numpy, train
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

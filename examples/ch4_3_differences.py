@@ -1,4 +1,5 @@
-"""Forward against central difference, and how small a step should be, in float32 and float64 (book, 4.3.1).
+"""Forward against central difference, and how small a step (book, 4.3.1)
+======================================================================
 
 First picture: the line through x and x + h is tilted against the tangent; the line through x − h and x + h hardly is.
 Second picture: the error against the step. From the right it falls, with h for the forward difference and with h² for
@@ -10,9 +11,9 @@ depends on the precision: in float32, the book's 1e-4 is already too small.
 import math
 
 import numpy as np
-from show_or_save import command_line, show_or_save
 
 from xpnet import plotting
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

@@ -1,9 +1,12 @@
-"""The derivative is the slope of the tangent: f(x) = 0.01x² + 0.1x at 5 and at 10 (book, 4.3.2)."""
+"""The derivative is the slope of the tangent (book, 4.3.2)
+========================================================
+
+f(x) = 0.01x² + 0.1x, with its tangents at 5 and at 10.
+"""
 
 # %%
-from show_or_save import command_line, show_or_save
-
 from xpnet import numerical_diff, plotting, tangent_line
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

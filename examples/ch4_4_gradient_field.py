@@ -1,4 +1,7 @@
-"""The bowl x₀² + x₁² and its gradient field: at every point, which way is down and how steep (book, 4.4).
+"""A bowl and its gradient field (book, 4.4)
+=========================================
+
+x₀² + x₁²: at every point, which way is down and how steep.
 
 One call of ``numerical_gradient`` finds the gradients at all points. The arrows show −gradient. They point to the
 lowest place, and are longer where the bowl is steeper.
@@ -6,9 +9,9 @@ lowest place, and are longer where the bowl is steeper.
 
 # %%
 import numpy as np
-from show_or_save import command_line, show_or_save
 
 from xpnet import numerical_gradient, plotting
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

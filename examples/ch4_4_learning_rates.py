@@ -1,13 +1,16 @@
-"""Gradient descent with a good, a too large and a too small learning rate, from (−3, 4) into a bowl (book, 4.4.1).
+"""A good, a too large and a too small learning rate (book, 4.4.1)
+===============================================================
+
+Gradient descent from (−3, 4) into a bowl, at three learning rates.
 
 gradient_descent.py prints the same walks, on any backend.
 """
 
 # %%
 import numpy as np
-from show_or_save import command_line, show_or_save
 
 from xpnet import gradient_descent, plotting
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

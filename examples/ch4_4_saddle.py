@@ -1,4 +1,7 @@
-"""The saddle x₀² − x₁²: the gradient is 0 in the middle, and yet it is no minimum (book, 4.4).
+"""A saddle: the gradient is 0, and yet it is no minimum (book, 4.4)
+=================================================================
+
+x₀² − x₁²: the gradient in the middle is 0.
 
 Descent that starts exactly on the ridge walks to the saddle and stays. The slightest push off the ridge is enough: it
 slows down near the saddle, where the gradient is small, then falls off the side.
@@ -6,9 +9,9 @@ slows down near the saddle, where the gradient is small, then falls off the side
 
 # %%
 import numpy as np
-from show_or_save import command_line, show_or_save
 
 from xpnet import gradient_descent, numerical_gradient, plotting
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

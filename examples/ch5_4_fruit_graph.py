@@ -1,4 +1,7 @@
-"""Apples, oranges and tax as a computational graph: values forward, gradients backward (book, 5.1 to 5.4).
+"""Apples and oranges: a graph, forward and backward (book, 5.1 to 5.4)
+====================================================================
+
+Values go forward through a computational graph, gradients backward.
 
 Every number in the picture comes from four layers. Above a line, what goes forward; below it, what comes back: the
 derivative of the price. buy_fruit.py prints the same numbers, for other prices too.
@@ -7,9 +10,8 @@ derivative of the price. buy_fruit.py prints the same numbers, for other prices 
 # %%
 import math
 
-from show_or_save import command_line, show_or_save
-
 from xpnet import AddLayer, MulLayer, plotting
+from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 

@@ -1,12 +1,14 @@
-"""Learning curves of the book's training run on MNIST: 784-50-10, 10,000 batches of 100 images (book, 5.7.4).
+"""Learning curves (book, 5.7.4)
+=============================
+
+The book's training run on MNIST: 784-50-10, 10,000 batches of 100 images.
 
 Stop it with Ctrl-C after some epochs, and the picture shows those.
 """
 
 # %%
-from show_or_save import command_line, progress, show_or_save
-
 from xpnet import TwoLayerNet, load_mnist, plotting, train
+from xpnet.showing import command_line, progress, show_or_save
 
 options = command_line(__doc__)
 iterations = 3 if options.quick else 10_000

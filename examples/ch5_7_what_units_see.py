@@ -1,12 +1,14 @@
-"""What hidden units see: each unit's 784 weights as an image, before and after training (after chapter 5).
+"""What hidden units see (after chapter 5)
+=======================================
+
+Each unit's 784 weights as an image, before and after training.
 
 A unit whose image is still noise had hardly any influence on the scores, so hardly any gradient came back to it.
 """
 
 # %%
-from show_or_save import command_line, progress, show_or_save
-
 from xpnet import TwoLayerNet, load_mnist, plotting, to_numpy, train
+from xpnet.showing import command_line, progress, show_or_save
 
 options = command_line(__doc__)
 iterations = 3 if options.quick else 3000

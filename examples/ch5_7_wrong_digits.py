@@ -1,10 +1,14 @@
-"""The digits that a trained network still gets wrong, beside the first ones of the test set (after chapter 5)."""
+"""The digits it still gets wrong (after chapter 5)
+================================================
+
+The mistakes of a trained network, beside the first images of the test set.
+"""
 
 # %%
 import numpy as np
-from show_or_save import command_line, progress, show_or_save
 
 from xpnet import TwoLayerNet, load_mnist, plotting, to_numpy, train
+from xpnet.showing import command_line, progress, show_or_save
 
 options = command_line(__doc__)
 iterations = 3 if options.quick else 3000

@@ -26,19 +26,35 @@ COMPUTES = {
     "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
     "steps": {"functions", "arrays"},
-    "moves": {"functions", "arrays"},
+    "moves": {"functions", "arrays", "workers"},
     "gradients": {"functions", "arrays", "steps", "moves"},
     "stacks": {"functions", "layers", "moves"},
     "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
-    "differences": {"functions", "layers", "moves", "steps", "stacks", "trials", "state"},
+    "differences": {"functions", "layers", "layer_state", "moves", "steps", "stacks", "trials", "state"},
     "parameters": {"functions", "arrays", "layers", "backend"},  # backend for where arrays lie in memory
+    "modes": {"parameters"},
+    "layer_state": {"functions", "layers", "parameters"},
+    "training_layers": {"functions", "layers", "backend"},  # backend for its random numbers
     "networks": {
         "arrays",
         *("functions", "layers", "output_layers", "gradients", "stacks", "differences", "parameters"),
+        *("modes", "layer_state"),
         "backend",  # for its random numbers and where new arrays go
     },
-    "gradcheck.contracts": {"functions", "backend"},
-    "gradcheck.subjects": {"functions", "arrays", "layers", "networks", "backend", "gradcheck.contracts"},
+    "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
+    "gradcheck.contracts": {"functions", "layer_state", "backend"},
+    "gradcheck.subjects": {
+        *("functions", "arrays", "layers", "layer_state", "networks", "backend", "gradcheck.contracts"),
+    },
+    "gradcheck.arguments": {"functions"},
+    "gradcheck.calls": {"functions", "layer_state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
+    "gradcheck.functions": {"gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.layer_calls": {"functions", "arrays", "layers", "state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.tensors": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.traced": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.dispatch": {
+        *("state", "gradcheck.arguments", "gradcheck.functions", "gradcheck.layer_calls", "gradcheck.subjects"),
+    },
     "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
@@ -48,16 +64,22 @@ COMPUTES = {
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
+    "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},
+    "gradcheck.screens": {
+        *("functions", "backend", "gradcheck.directions", "gradcheck.looks", "gradcheck.verdicts"),
+    },
     "gradcheck.audit": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.untested": {
         *("functions", "backend", "gradcheck.causes", "gradcheck.contracts"),
         *("gradcheck.directions", "gradcheck.measuring", "gradcheck.verdicts"),
     },
-    "gradcheck.report": set(),
+    "gradcheck.page": set(),
+    "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
-        *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts", "gradcheck.looks"),
-        *("gradcheck.overlooked", "gradcheck.report", "gradcheck.subjects", "gradcheck.untested"),
+        *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts"),
+        *("gradcheck.jacobians", "gradcheck.screens"),
+        *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },
 }
 ALLOWED = {
@@ -72,10 +94,13 @@ ALLOWED = {
     "ranks": {"watchdog"},
     "agreement": {"backend", "functions", "state", "__version__"},
     "parallel": {"agreement", "backend", "functions", "ranks", "training"},
-    "workers": set(),
+    "workers": {"backend"},
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }
+# what checks PyTorch's and JAX's own differentiation has to call it; nothing else may, and nothing imports these two
+# modules but where an argument is of that library
+ADAPTERS = {"gradcheck.tensors": "torch", "gradcheck.traced": "jax"}
 WITHOUT_ARRAYS = {"losses", "layers", "output_layers"}  # they find everything in functions, array_api_compat included
 
 PROMISED = [
@@ -143,12 +168,24 @@ def test_mathematics_imports_no_array_library(name):
     allowed = set() if name in WITHOUT_ARRAYS else {"array_api_compat"}
     if name == "gradcheck":
         allowed.add("tqdm")  # a check may take minutes, and shows a bar then
+    allowed |= {ADAPTERS.get(name)}
     assert foreign <= allowed, f"{name} may not import {', '.join(sorted(foreign - allowed))}"
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_is_reached_by_its_library_alone(name):
+    """No module imports it; the one that does so by name asks whether an argument is of that library."""
+    for other in MODULES:
+        inside, _ = inside_and_outside(other.removesuffix(".__init__"), parse(other))
+        assert name not in inside
+    module = name.rpartition(".")[2]
+    naming = [other for other, path in MODULES.items() if f'"{module}"' in path.read_text(encoding="utf-8")]
+    assert naming == ["gradcheck.dispatch"]
 
 
 def test_every_module_has_its_place():
     """A new module needs a row in the table above, or is one of those that nothing below may import."""
-    known = {*ALLOWED, "__init__", "datasets.__init__", "gradcheck.__init__", "plotting"}
+    known = {*ALLOWED, "__init__", "datasets.__init__", "gradcheck.__init__", "plotting", "showing"}
     assert set(MODULES) <= known, f"give {', '.join(sorted(set(MODULES) - known))} its place in the table"
 
 

@@ -94,6 +94,10 @@ def test_integer_labels(case):
 @pytest.mark.parametrize("kind", ["relu", "sigmoid"])
 def test_a_numerical_gradient(case, kind):
     x, t = data(case)
+    if case.id == "torch":  # on the host its values are looked at; on a GPU they are not
+        with pytest.raises(CompileError, match="data-dependent"):
+            train(NETWORKS[kind](case), x, t, epochs=1, gradient="numerical", compile=True)
+        return
     plain = trained(case, NETWORKS[kind](case), x, t, gradient="numerical", epochs=1)
     found = trained(case, NETWORKS[kind](case), x, t, gradient="numerical", epochs=1, compile=True)
     assert_alike(case, found, plain)

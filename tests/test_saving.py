@@ -377,8 +377,8 @@ def rewritten(file, **members):
 
 def test_a_newer_format_says_which_version_wrote_it(file):
     save_parameters(network_for(), file)
-    rewritten(file, xpnet=np.asarray('{"format": 2, "version": "9.1.0", "news": true}'))
-    with pytest.raises(ValueError, match=r"written by xpnet 9\.1\.0 in format 2; this xpnet reads format 1: install"):
+    rewritten(file, xpnet=np.asarray('{"format": 3, "version": "9.1.0", "news": true}'))
+    with pytest.raises(ValueError, match=r"written by xpnet 9\.1\.0 in format 3; this xpnet reads format 2: install"):
         load_training(file)
 
 

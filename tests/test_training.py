@@ -82,7 +82,8 @@ def test_training_numerically_is_training_by_backpropagation():
 def test_an_epoch_reads_no_value_on_the_host(case, monkeypatch):
     """Under the guard any reading raises; accuracies belong to the report, so here they are not computed."""
     transfers = []
-    monkeypatch.setattr(xpnet.training, "to_numpy", lambda x: transfers.append(x.shape) or to_numpy(x))
+    for module in (xpnet.training, xpnet.diagnosis):
+        monkeypatch.setattr(module, "to_numpy", lambda x: transfers.append(x.shape) or to_numpy(x))
     network = network_for(case)
     asked = []
     monkeypatch.setattr(network, "accuracy", lambda x, t: asked.append(x.shape[0]) or 0.5)

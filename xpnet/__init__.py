@@ -1,6 +1,7 @@
 """xpnet: how a neural network learns, small, exact and fast, on NumPy, CuPy and every Array API library."""
 
 from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
+from .book_networks import SimpleNet, TwoLayerNet
 from .compiling import CompileError
 from .datasets import load_mnist
 from .functions import identity_function, log_softmax, one_hot, relu, sigmoid, softmax, step_function
@@ -8,19 +9,22 @@ from .gradcheck import GradientCheck, check_gradients
 from .gradients import gradient_descent, numerical_diff, numerical_gradient, tangent_line
 from .layers import AddLayer, Affine, MulLayer, Relu, Sigmoid, Softmax
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
-from .networks import Network, SimpleNet, TwoLayerNet
-from .output_layers import IdentityWithLoss, SoftmaxWithLoss
+from .networks import Network
+from .output_layers import IdentityWithLoss, SoftmaxWithLoss, TimeSoftmaxWithLoss
 from .saving import TrainingState, load_parameters, load_training, save_parameters, save_training
 from .training import EpochRecord, TrainingError, train
+from .training_layers import BatchNormalization, Dropout
 
 __all__ = [
     "AddLayer",
     "Affine",
     "Backend",
     "BackendError",
+    "BatchNormalization",
     "check_gradients",
     "CompileError",
     "cross_entropy_error",
+    "Dropout",
     "EpochRecord",
     "get_backend",
     "GradientCheck",
@@ -50,6 +54,7 @@ __all__ = [
     "step_function",
     "sum_squared_error",
     "tangent_line",
+    "TimeSoftmaxWithLoss",
     "to_numpy",
     "train",
     "TrainingError",

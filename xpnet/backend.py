@@ -6,13 +6,12 @@ serves whoever *creates* arrays (networks, data sets, scripts). Computing takes 
 
 import contextlib
 import os
+import sys
 from importlib import import_module
 from typing import Any, NamedTuple
 
 ENVIRONMENT_VARIABLE = "XPNET_BACKEND"
 NAMES = ("numpy", "cupy", "cupy:N", "torch", "torch:DEVICE", "jax", "array_api_strict", "array_api_strict:DEVICE")
-
-
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t; CuPy has no names for them
 
 
@@ -151,11 +150,18 @@ def memory_of(x):
     return first + sum(min(r, 0) for r in reach), first + sum(max(r, 0) for r in reach)
 
 
+def wide_numbers(wide=None):
+    """Return whether JAX keeps 64-bit numbers here; with ``True``, let it, as in the process that sends arrays here."""
+    if wide:
+        _open_jax("")
+    return hasattr(sys.modules.get("jax"), "config") and bool(sys.modules["jax"].config.jax_enable_x64)
+
+
 def random_generator(rng, purpose):
     """Return a ``numpy.random.Generator`` on the host: ``rng`` itself, or one made from the seed ``rng``.
 
-    ``purpose`` is "weights", "batches" or "audit": from one seed, each gets a stream of its own. Raises TypeError
-    if ``rng`` is neither a whole number ≥ 0 nor a Generator, because a run nobody can repeat is worth little.
+    ``purpose`` is "weights", "batches", "audit" or "dropout": from one seed, each gets a stream of its own. Raises
+    TypeError if ``rng`` is neither a whole number ≥ 0 nor a Generator, because a run nobody can repeat is worth little.
     """
     import numpy as np
 
@@ -163,7 +169,7 @@ def random_generator(rng, purpose):
         return rng
     if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)) or rng < 0:
         raise TypeError(f"rng is {rng!r}; it must be a seed (a whole number ≥ 0) or a numpy.random.Generator")
-    stream = ("weights", "batches", "audit").index(purpose)
+    stream = ("weights", "batches", "audit", "dropout").index(purpose)
     return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream,)))
 
 

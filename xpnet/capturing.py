@@ -5,12 +5,11 @@ import threading
 import warnings
 import weakref
 from contextlib import contextmanager, suppress
-from functools import cache
 from importlib import import_module
 
 WORKSPACE = 2**25  # bytes that cuBLAS may use in a captured graph: what NVIDIA advises for its largest devices
 
-_current = threading.local()  # the products of the capture that this thread is in
+_one_capture = threading.Lock()
 
 
 def recorded_by_torch(step, practice, arrays):
@@ -33,29 +32,29 @@ def recorded_by_torch(step, practice, arrays):
     return lambda count: [captured.replay() for _ in range(count)]
 
 
-@cache
-def _capturable():
-    """Return CuPy's array with products that can be captured: CuPy refuses its own there, cuBLAS does not."""
-    cupy = import_module("cupy")
-
-    class Capturable(cupy.ndarray):
-        __array_priority__ = 100.0
-
-        def __matmul__(self, other):
-            return _current.products.of(self, other) if _fit(self, other) else super().__matmul__(other)
-
-        def __rmatmul__(self, other):
-            return _current.products.of(other, self) if _fit(other, self) else super().__rmatmul__(other)
-
-        def take(self, *args, **kwargs):  # which CuPy returns as an array of its own
-            return super().take(*args, **kwargs).view(Capturable)
-
-    return Capturable
+def _matrices(a, b):
+    """Return two matrices and the shape (…, N) of the product ``a`` (…, K) @ ``b`` (K, N) or (K,), if it is one."""
+    one = a.ndim and getattr(b, "ndim", 0) in (1, 2) and a.shape[-1] == b.shape[0] and a.dtype == b.dtype
+    if one and a.dtype.char in "fd" and a.size and b.size:
+        return a.reshape(-1, a.shape[-1]), b.reshape(b.shape[0], -1), a.shape[:-1] + b.shape[1:]
+    return None
 
 
-def _fit(a, b):
-    same = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0] and a.dtype == b.dtype
-    return same and a.dtype.char in "fd" and a.size and b.size
+@contextmanager
+def _captured_products(cupy, products):
+    """Send this thread's ``a @ b`` to ``products``: CuPy refuses its own in a capture, cuBLAS itself does not."""
+    here, original = threading.get_ident(), cupy.ndarray.__matmul__
+
+    def matmul(a, b):
+        matrices = _matrices(a, b) if threading.get_ident() == here else None
+        return products.of(*matrices) if matrices else original(a, b)
+
+    with _one_capture:
+        cupy.ndarray.__matmul__ = matmul
+        try:
+            yield
+        finally:
+            del cupy.ndarray.__matmul__  # it is inherited again
 
 
 class _Products:
@@ -79,11 +78,11 @@ class _Products:
                 return x, max(apart, columns), flipped
         return self.operand(self.cupy.ascontiguousarray(x))
 
-    def of(self, a, b):
-        """Return a @ b for matrices of one dtype, float32 or float64."""
+    def of(self, a, b, shape):
+        """Return a @ b in ``shape`` for matrices of one dtype, float32 or float64."""
         (m, k), n = a.shape, b.shape[1]
         kind, name = {"f": (ctypes.c_float, "cublasSgemm_v2"), "d": (ctypes.c_double, "cublasDgemm_v2")}[a.dtype.char]
-        out = self.cupy.empty((m, n), dtype=a.dtype).view(_capturable())
+        out = self.cupy.empty((m, n), dtype=a.dtype)
         (a, lead_a, flip_a), (b, lead_b, flip_b) = self.operand(a), self.operand(b)
         handle, at_a, at_b, to = (ctypes.c_void_p(at) for at in (self.handle, *(x.data.ptr for x in (a, b, out))))
         one, zero = ctypes.byref(kind(1)), ctypes.byref(kind(0))
@@ -91,7 +90,7 @@ class _Products:
         arguments = handle, flip_b, flip_a, n, m, k, one, at_b, lead_b, at_a, lead_a, zero, to, n
         if status := getattr(self.library, name)(*arguments):
             raise RuntimeError(f"cuBLAS answered a product with status {status}")
-        return out
+        return out.reshape(shape)
 
 
 def recorded_by_cupy(step, practice, arrays):
@@ -100,10 +99,6 @@ def recorded_by_cupy(step, practice, arrays):
     with where:
         stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
         products = _Products(cupy, stream)
-
-    def captured(parameters, *rest):
-        kind = _capturable()
-        step([value.view(kind) for value in parameters], *(array.view(kind) for array in rest))
 
     @contextmanager
     def aside():
@@ -116,12 +111,11 @@ def recorded_by_cupy(step, practice, arrays):
             current.wait_event(stream.record())
 
     # a pool of its own, or what the graph sets free would be given to others: cupy issue 9655
-    with aside(), cupy.cuda.using_allocator(pool.malloc):
-        _current.products = products
-        captured(*practice)  # kernels are compiled, and the pool filled, before the capture
+    with aside(), cupy.cuda.using_allocator(pool.malloc), _captured_products(cupy, products):
+        step(*practice)  # kernels are compiled, and the pool filled, before the capture
         stream.begin_capture()
         try:
-            captured(*arrays)
+            step(*arrays)
         except BaseException:
             with suppress(Exception):
                 stream.end_capture()

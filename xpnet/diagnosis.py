@@ -7,11 +7,12 @@ from .backend import to_numpy
 from .functions import namespace
 
 LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
+FEW = 10  # an epoch of fewer batches tells nothing: its mean is that of chance
 ABOVE, BELOW = 1.04, 0.8  # shares of the loss of a guess that tell a loss above it, and one that has learned
 
 
 def require_learnable(parameters, x):
-    """Refuse parameters that an update could not change: none, read-only, in half precision, of another library."""
+    """Refuse parameters that updates would not change, or wrongly: none, in half precision, shared, read-only."""
     if not parameters:
         raise ValueError("the network has no parameters, so there is nothing to train")
     for name, value in parameters.items():
@@ -19,10 +20,15 @@ def require_learnable(parameters, x):
             raise TypeError(f"parameter {name} is {type(value).__name__}; it must be an array of floats")
         namespace(x, value, names=f"x_train and parameter {name}")
         require_precision(f"parameter {name}", value)
-        if hasattr(value, "flags") and not is_writeable_array(value):
+        if is_read_only(value) and isinstance(parameters, dict):  # a copy in it might not be what layers compute with
             raise ValueError(f"parameter {name} is read-only and cannot be trained; give the network a copy of it")
         if is_writeable_array(value) and shares_memory(value):
             raise ValueError(f"entries of parameter {name} share memory; give the network a copy of it")
+
+
+def is_read_only(x):
+    """Return whether ``x`` cannot be written, though arrays of its library can."""
+    return hasattr(x, "flags") and not is_writeable_array(x)
 
 
 class Progress:
@@ -43,7 +49,7 @@ class Progress:
         self.start = float(losses[0]) if self.start is None else self.start
         before = self.best = mean if self.best is None else self.best
         self.best = min(self.best, mean)
-        if self.told or mean <= min(ABOVE * self.start, before):
+        if self.told or len(full) < FEW or mean <= min(ABOVE * self.start, before):
             return None
         guess = _loss_of_nothing(network, x, t)
         if guess is not None and self.start < 1.1 * guess:

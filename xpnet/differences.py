@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from .functions import namespace, on_host
+from .layer_state import declared_generators, rewound
 from .layers import is_affine
 from .moves import both_sides
 from .stacks import by_entries, is_ours
@@ -90,7 +91,8 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
     layers = [*network.layers.values(), network.last_layer]
     foreign = [layer for layer in layers if not is_ours(layer)]
     with unchanged(*foreign) if foreign else contextlib.nullcontext(), _attributes_kept(filter(is_ours, layers)):
-        row = Row(network, x, t, method, shared)
+        with rewound(declared_generators(network.layers.values())):  # what is drawn now is drawn in every run
+            row = Row(network, x, t, method, shared)
         memory = memory or (CACHE if on_host(x) else DEVICE)
         largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(row.loss.dtype).bits // 8))
         progress, changes, tables = progress or (lambda count: None), {}, []
@@ -108,6 +110,10 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
             _fill(chunk, largest, progress)
         for table in tables:
             changes |= table.changes()
+        within = [name for name in network.params if name not in changes]  # learned by layers that a layer is made of
+        if within and method not in ("auto", "loop"):
+            raise ValueError(f"method={method!r} cannot be used for {within[0]}, a parameter within a layer")
+        changes |= _by_entries(row, None, {name: name for name in within}, None, "loop", h, second, largest, progress)
     return {name: changes[name] for name in network.params}
 
 

@@ -1,13 +1,15 @@
 """Numerical differentiation, numerical gradients and gradient descent of any function (book, 4.3 and 4.4)."""
 
 import math
+import pickle
+from functools import partial
 from numbers import Integral, Real
 
 from array_api_compat import device, is_writeable_array
 
 from .arrays import detached, require_precision, shares_memory
 from .functions import namespace
-from .moves import both_sides, left_alone, positions, scalar, stack_numbers
+from .moves import CHANGES, both_sides, left_alone, positions, scalar, stack_numbers
 from .steps import RATIO, Look, default_step, look_again, or_nan, require_step, settled, step_for
 
 EPS = 2.0**-52  # of Python's numbers
@@ -57,7 +59,7 @@ def tangent_line(f, x):
     return lambda t: value + slope * (t - x)
 
 
-def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**26):
+def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**26, map=None):
     """Return the central-difference gradient of a scalar function ``f`` at ``x``, in the shape of ``x``.
 
     ``f`` is called with ``x`` itself, one entry at a time moved by ±h and put back, also when ``f`` raises; so
@@ -67,6 +69,7 @@ def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**2
     ``points=True``: ``x`` holds points (P, …), and ``f`` is differentiated at each.
     ``stacked=True``: ``f`` maps a stack (S, …) of inputs to S values, so that one call does the work of S; as many
     inputs go into one stack as fit into ``memory`` bytes. ``x`` itself is not touched.
+    ``map``, such as that of a ``ProcessPoolExecutor``, lets other processes call ``f``, which must be picklable.
 
     ``h`` is the step, by default 2⁻¹³ in float64 and 2⁻⁶ in float32; the divisor is the step as stored. Raises
     TypeError for integer or complex ``x``, ValueError if ``h`` vanishes beside ``x``, if ``f`` ignores its argument
@@ -89,12 +92,14 @@ def numerical_gradient(f, x, *, h=None, points=False, stacked=False, memory=2**2
             "and let f use its argument"
         )
     h = None if h is None else require_step(h)
+    if stacked and map is not None:
+        raise ValueError("stacked=True gives f many inputs in one call, and map one in each; give one of the two")
     if stacked:
         return _gradient_stacked(f, detached(x), h, points, memory)
-    with left_alone(x, "f changes its argument; write x = x - 1 instead of x -= 1, or let f work on a copy"):
+    with left_alone(x, CHANGES):
         if points:
-            return xp.stack([_gradient_loop(f, detached(x)[i, ...], h) for i in range(x.shape[0])])
-        return _gradient_loop(f, x, h)
+            return xp.stack([_gradient_loop(f, detached(x)[i, ...], h, map) for i in range(x.shape[0])])
+        return _gradient_loop(f, x, h, map)
 
 
 def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
@@ -190,37 +195,45 @@ def _array_diff(f, x, method):
     return xp.reshape(settled(points, None, ends, again, lambda: value(f, x)[:, None]), x.shape)
 
 
-def _gradient_loop(f, x, h):
+def _gradient_loop(f, x, h, map):
     """Differentiate with two calls of ``f`` for every entry, and more for those in doubt."""
     xp = namespace(x)
     indices = positions(x.shape)
 
     def ends(places, steps, f=f):
-        return both_sides(f, x, steps, places=[indices[place] for place in places])
+        return both_sides(f, x, steps, places=[indices[place] for place in places], map=map)
 
     def again(places, steps):
-        return ends(places, steps, lambda x: or_nan(f, x))
+        return ends(places, steps, partial(or_nan, f))
 
     def center():
         return xp.reshape(stack_numbers([scalar(f(x))], x), (1, 1))
 
     gradient = settled(xp.reshape(detached(x), (1, -1)), h, ends, again, center)
-    if not is_writeable_array(x) and not bool(xp.any(gradient != 0)):
-        _require_argument_used(f, x)
+    if (map is not None or not is_writeable_array(x)) and not bool(xp.any(gradient != 0)):
+        _require_argument_used(f, x, map)
     return xp.reshape(gradient, x.shape)
 
 
-def _require_argument_used(f, x):
+def _require_argument_used(f, x, map):
     """All differences were zero on copies: either f is flat here, or it never looked at them."""
-    xp = namespace(x)
+    xp, library = namespace(x), type(x).__module__.partition(".")[0]
+    why, everywhere = f"Arrays of {library} like this one cannot be written", xp.full_like(x, xp.nan)
+    if map is not None:  # f may hold x itself, which arrives with it
+        f, everywhere = pickle.loads(pickle.dumps((f, x)))
+        why = "Other processes call it"
+        if is_writeable_array(everywhere):
+            detached(everywhere)[...] = xp.nan
+        else:
+            everywhere = xp.full_like(x, xp.nan)
     try:
-        answer = f(xp.full_like(x, xp.nan))
+        answer = f(everywhere)
     except Exception:
         return
     if not bool(xp.any(xp.isnan(xp.asarray(answer)))):
         raise ValueError(
-            f"f ignores its argument. Arrays of {type(x).__module__.partition('.')[0]} like this one cannot be "
-            "written, so f gets a moved copy and must use it: write lambda W: loss(W), not lambda _: net.loss(x, t)"
+            f"f ignores its argument. {why}, so f gets a moved copy and must use it: write lambda W: loss(W), not "
+            "lambda _: net.loss(x, t)"
         )
 
 

@@ -8,6 +8,8 @@ from array_api_compat import device, is_writeable_array
 from .arrays import detached
 from .functions import namespace
 
+CHANGES = "f changes its argument; write x = x - 1 instead of x -= 1, or let f work on a copy"
+
 
 def positions(shape):
     """Return the indices of all entries of an array, in order."""
@@ -53,30 +55,46 @@ def entry_at(x, index, value):
         held[index] = stored
 
 
-def both_sides(f, x, h, progress=None, places=None):
+def both_sides(f, x, h, progress=None, places=None, map=None):
     """Return the values of ``f`` with each entry of ``x`` moved by +h and by −h, and the steps as stored: (2, …) each.
 
     ``h`` is one step, or a sequence of one for every entry. With ``places``, a list of indices, both are
-    (2, len(places)). Every plain loop of this library is this one; it reads no value on the host but whether a step
-    vanished. Raises ValueError if one did, or if ``f`` returns no number.
+    (2, len(places)). ``map`` shares the entries out, see ``workers``. Every plain loop of this library is this one; it
+    reads no value on the host but whether a step vanished. Raises ValueError if one did, or if ``f`` returns no number.
     """
     xp = namespace(x)
     chosen = positions(x.shape) if places is None else places
-    values, steps = [], []
-    for number, index in enumerate(chosen):
-        stored = xp.asarray(detached(x)[index], copy=True)
-        step = h if isinstance(h, float) else h[number]
-        for end in (stored + step, stored - step):
-            with entry_at(x, index, end) as moved_x:
-                values.append(scalar(f(moved_x)))
-            steps.append(xp.abs(end - stored))
-        if progress:
-            progress(1)
+    moves = [(index, h if isinstance(h, float) else h[number]) for number, index in enumerate(chosen)]
+    if map is None:
+        parts = [_ends((f, x), moves, progress)]
+    else:
+        from .workers import shared_out
+
+        parts = shared_out(map, _ends_elsewhere, (f, x), moves, progress)
     shape = (2, *x.shape) if places is None else (2, len(chosen))
-    values, steps = (xp.reshape(xp.reshape(stack_numbers(n, x), (-1, 2)).T, shape) for n in (values, steps))
+    values, steps = (xp.reshape(xp.reshape(xp.concat(n), (-1, 2)).T, shape) for n in zip(*parts, strict=True))
     if bool(xp.any(steps == 0)):
         raise ValueError(f"h = {h} is too small: an entry plus h is stored as the entry itself")
     return values, steps
+
+
+def _ends(f_and_x, moves, progress=None):
+    """Return the values of f and the steps as stored (2·k), up and down, for k moves (index, step)."""
+    (f, x), values, steps = f_and_x, [], []
+    for index, step in moves:
+        stored = namespace(x).asarray(detached(x)[index], copy=True)
+        for end in (stored + step, stored - step):
+            with entry_at(x, index, end) as moved_x:
+                values.append(scalar(f(moved_x)))
+            steps.append(namespace(x).abs(end - stored))
+        if progress:
+            progress(1)
+    return stack_numbers(values, x), stack_numbers(steps, x)
+
+
+def _ends_elsewhere(f_and_x, moves):
+    with left_alone(f_and_x[1], CHANGES):
+        return _ends(f_and_x, moves)
 
 
 def scalar(value):

@@ -1,19 +1,20 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
 import warnings
-from math import isfinite, prod
-from numbers import Integral, Real
+from math import prod
+from numbers import Integral
 from types import MappingProxyType
 
 from array_api_compat import device
 
-from .arrays import classes_of, require_precision
-from .backend import get_backend, random_generator
+from .arrays import classes_of
 from .differences import loss_changes
 from .functions import namespace, refuse_single_class, require_floats, softmax
-from .layers import Affine, Relu, Sigmoid, has_own
+from .layer_state import LayerState
+from .layers import has_own
+from .modes import Modes
 from .output_layers import SoftmaxWithLoss
-from .parameters import Parameters
+from .parameters import Parameters, by_class
 
 ONE_SCORE = (
     "the network has one score, whose softmax is always 1 and whose loss is always 0: nothing can be learned; give two "
@@ -26,11 +27,15 @@ class Network:
 
     ``layers`` is any sequence of objects with ``forward(x)`` and ``backward(dout)``, ours or yours; see
     ``xpnet.layers``. ``params`` names their learned arrays by their place: W1 and b1 belong to the first layer that
-    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. Raises TypeError for what is no layer and for
-    parameters of two libraries or dtypes, ValueError if a layer stands in the row twice, because it can remember one
-    forward only, or an array is a parameter twice.
+    learns. ``layers`` shows them by class: Affine1, Relu1, Affine2. What a layer made of layers learns, those in its
+    attribute ``layers``, is named after it: Block1.W1. Raises TypeError for what is no layer and for parameters of two
+    libraries or dtypes, ValueError if a layer stands in the row twice, because it can remember one forward only, or an
+    array is a parameter twice.
 
-    Source: Deep Learning from Scratch, 5.7.2.
+    Where layers do one thing in training and another in evaluation, ``loss`` and its gradients are those of training,
+    and ``predict``, ``probabilities`` and ``accuracy`` evaluate: see ``xpnet.modes``.
+
+    Source: Deep Learning from Scratch, 5.7.2, and 6.3 for the two modes.
     """
 
     def __init__(self, layers, last_layer=None):
@@ -40,14 +45,10 @@ class Network:
         for layer in layers:
             if not (hasattr(layer, "forward") and hasattr(layer, "backward")) or isinstance(layer, type):
                 raise TypeError(f"{layer!r} is no layer; a layer is an object with forward(x) and backward(dout)")
-        names, count = {}, {}
-        for layer in layers:
-            kind = type(layer).__name__
-            count[kind] = count.get(kind, 0) + 1
-            names[f"{kind}{count[kind]}"] = layer
-        self._layers, self._params, self._shapes = names, Parameters(layers), None
+        self._layers, self._params, self._shapes = by_class(layers), Parameters(layers), None
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         self._first = next(iter(self.params), None)
+        self._modes, self._state = Modes(layers), LayerState(layers)
 
     @property
     def layers(self):
@@ -76,23 +77,30 @@ class Network:
         if x.dtype == dtype:
             return x
         if not xp.isdtype(x.dtype, "real floating"):
+            first = next(iter(self.layers.values()))
+            if getattr(first, "takes_integers", False) and xp.isdtype(x.dtype, "integral"):
+                return x
             raise TypeError(
                 f"x has dtype {x.dtype}; a network takes floats, for images in [0, 1]: load_mnist(normalize=True) "
-                "or xp.astype(x, xp.float32) / 255"
+                "or xp.astype(x, xp.float32) / 255. If its first layer takes integers, as one that looks up words "
+                f"does, let it say so: takes_integers = True in {type(first).__name__}"
             )
         return x if dtype is None else xp.astype(x, dtype)
 
-    def predict(self, x):
+    def predict(self, x, train_flg=False):
         """Return the scores (…, N, C) of inputs ``x`` (…, N, D), or (C,) of one sample (D,).
 
-        Raises TypeError if ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
+        ``train_flg=False`` evaluates, as the book's; with True, layers do what they do in training. Raises TypeError if
+        ``x`` is not an array of floats, ValueError if it is empty or its last axis does not fit.
         """
         x, shapes = self._inputs(x), []
-        for layer in self._layers.values():
-            shapes.append(x.shape)
-            x = layer.forward(x)
-            if not hasattr(x, "shape"):
-                raise TypeError(f"{type(layer).__name__}.forward returned {type(x).__name__}; it must return one array")
+        with self._modes.told(train_flg) as told:
+            for layer, mode in zip(self._layers.values(), told, strict=True):
+                shapes.append(x.shape)
+                x = layer.forward(x, **mode)
+                if not hasattr(x, "shape"):
+                    came = f"{type(layer).__name__}.forward returned {type(x).__name__}"
+                    raise TypeError(f"{came}; it must return one array")
         self._shapes = shapes
         return x
 
@@ -100,13 +108,16 @@ class Network:
         """Return softmax(predict(x)), the probabilities of the classes (…, N, C). Raises as ``predict`` does."""
         return softmax(self.predict(x))
 
-    def loss(self, x, t):
+    def loss(self, x, t, train_flg=True):
         """Return the loss of inputs ``x`` (N, D) against targets ``t``: labels (N,) or weights (N, C).
 
-        Raises as ``predict`` does, and ValueError or TypeError if targets do not fit. Warns if softmax has one score.
+        It is the loss that ``gradient`` differentiates: that of training, unless ``train_flg=False`` evaluates. (The
+        book's default is False, so that its ``loss`` and its ``gradient`` are of two functions.) Raises as ``predict``
+        does, and ValueError or TypeError if targets do not fit. Warns if softmax has one score.
         """
         namespace(x, t, names="x and t")
-        scores = self.predict(x)
+        in_training = {"train_flg": True} if train_flg and self._modes else {}  # a subclass's predict may take x alone
+        scores = self.predict(x, **in_training)
         refuse_single_class(t, scores)
         if isinstance(self.last_layer, SoftmaxWithLoss) and scores.shape[-1:] == (1,):
             warnings.warn(ONE_SCORE, stacklevel=2)
@@ -127,7 +138,8 @@ class Network:
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
         if not isinstance(chunk, Integral) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
-        if x.ndim < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
+        words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample
+        if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, …) and "
                 "labels (N,) or weights (N, C), for at least one sample"
@@ -138,11 +150,19 @@ class Network:
             scores = self.predict(x[start:stop, ...])
             labels = classes_of(t[start:stop, ...], scores, x)
             if scores.shape[-1] == 1:
-                return xp.asarray(xp.nan, dtype=x.dtype, device=device(x))
+                return xp.asarray(xp.nan, dtype=scores.dtype, device=device(x))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
             right.append(xp.count_nonzero((best == xp.astype(labels, best.dtype)) & ~unknown))
             places += prod(best.shape)
-        return xp.astype(xp.sum(xp.stack(right)), x.dtype) / places
+        return xp.astype(xp.sum(xp.stack(right)), scores.dtype) / places
+
+    def layer_state(self):
+        """Return what layers keep from batch to batch beside ``params``, by name: see ``xpnet.layer_state``."""
+        return self._state.take()
+
+    def restore_layer_state(self, state):
+        """Put back what ``layer_state`` returned; raises ValueError, naming it, for what does not fit the layers."""
+        self._state.put(state, self.params[self._first] if self._first else None)
 
     def loss_and_gradient(self, x, t, dout=1.0):
         """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.
@@ -196,7 +216,7 @@ class Network:
         ``xpnet.differences.loss_changes``.
         """
         x = self._inputs(x)
-        if x.ndim == 1:
+        if x.ndim == 1 and namespace(x).isdtype(x.dtype, "real floating"):
             x, t = x[None, :], t[None, ...]
         for name, value in self.params.items():
             require_floats(name, value)
@@ -217,80 +237,3 @@ def _require_gradient(layer, dout, shape):
         raise TypeError(f"{returned} {came}; it must return the gradient of its x, one array")
     if shape is not None and dout.shape != shape:
         raise ValueError(f"{returned} shape {tuple(dout.shape)}, but its x {tuple(shape)}; they must be equal")
-
-
-class SimpleNet(Network):
-    """Chapter 4's smallest network: scores x @ W of one weight ``W`` (2, 3), softmax and cross entropy.
-
-    ``W`` is drawn from a standard normal distribution unless given. ``rng``, ``dtype`` and ``backend`` are as in
-    ``TwoLayerNet``. Raises TypeError if ``W`` is not an array of floats, BackendError if the backend cannot be used,
-    ValueError for an unknown dtype.
-
-    Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
-    """
-
-    def __init__(self, W=None, *, rng=0, dtype="float64", backend=None):
-        if W is None:
-            backend = get_backend(backend)
-            W = backend.asarray(random_generator(rng, "weights").standard_normal((2, 3)), dtype)
-        require_floats("W", W)
-        super().__init__([Affine(W)])
-
-    @property
-    def W(self):
-        """The weight; assigning to it is assigning to ``params["W1"]``."""
-        return self.params["W1"]
-
-    @W.setter
-    def W(self, value):
-        self.params["W1"] = value
-
-
-class TwoLayerNet(Network):
-    """Affine, activation, Affine, softmax with cross entropy: the network of chapters 4 and 5.
-
-    Weights ``W1`` (input_size, hidden_size) and ``W2`` (hidden_size, output_size) are normal with standard deviation
-    ``weight_init_std``; ``b1`` and ``b2`` are zero. ``activation`` is "relu" (chapter 5) or "sigmoid" (chapter 4).
-    ``rng`` is a seed or a ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same
-    weights on every backend. ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
-
-    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
-    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
-
-    Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
-    """
-
-    def __init__(
-        self,
-        input_size,
-        hidden_size,
-        output_size,
-        weight_init_std=0.01,
-        *,
-        activation="relu",
-        rng=0,
-        dtype="float64",
-        backend=None,
-    ):
-        activations = {"relu": Relu, "sigmoid": Sigmoid}
-        if activation not in activations:
-            raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
-        sizes = (input_size, hidden_size, output_size)
-        if not all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in sizes):
-            raise ValueError(f"sizes are {sizes}; each must be at least 1 and a whole number")
-        if not isinstance(weight_init_std, Real) or not isfinite(weight_init_std):
-            raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
-        backend = get_backend(backend)
-        rng = random_generator(rng, "weights")
-
-        def affine(rows, columns):
-            W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
-            try:
-                require_precision("W", W)
-            except TypeError as error:
-                raise ValueError(f"dtype is {dtype!r}; parameters are 'float32' or 'float64'") from error
-            return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
-
-        super().__init__(
-            [affine(input_size, hidden_size), activations[activation](), affine(hidden_size, output_size)],
-        )

@@ -5,7 +5,7 @@ derivative with respect to x, and ``difference(x, t, dx)`` the change (…, N) o
 loss is the mean, for targets as weights (N, C).
 """
 
-from .functions import as_targets, log_of_largest, namespace, row_sums, softmax
+from .functions import as_targets, log_of_largest, log_softmax, namespace, row_sums, softmax
 from .layers import Remembers
 
 
@@ -76,6 +76,44 @@ class IdentityWithLoss(Remembers):
     def difference(self, x, t, dx):
         """Return the change of each sample's loss: Σ dx·(x − t + ½·dx)."""
         return row_sums(dx * (x - t + 0.5 * dx))
+
+
+class TimeSoftmaxWithLoss(Remembers):
+    """Softmax and cross entropy of sequences: −log softmax(x) at the labels, averaged over those that count.
+
+    Scores ``x`` are (…, N, T, C) and labels ``t`` (N, T) integers; a label equal to ``ignore_label`` counts nowhere.
+
+    Source: Deep Learning from Scratch 2, 5.4.2 (TimeSoftmaxWithLoss).
+    """
+
+    def __init__(self, *, ignore_label=-1):
+        self.ignore_label = ignore_label
+
+    def forward(self, x, t):
+        """Return the loss, a scalar for (N, T, C) and of shape (…) for (…, N, T, C); NaN where no label counts.
+
+        Raises TypeError or ValueError if ``t`` does not hold integer labels (N, T); a label outside [0, C) gives NaN.
+        """
+        xp = namespace(x, t, names="x and t")
+        if not xp.isdtype(t.dtype, "integral"):
+            raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+        if x.ndim < 3 or tuple(t.shape) != tuple(x.shape[-3:-1]):
+            raise ValueError(
+                f"labels t have shape {tuple(t.shape)} and scores {tuple(x.shape)}; they must be (N, T) and (N, T, C)"
+            )
+        counts = t != self.ignore_label
+        rows = as_targets(xp.where(counts, t, 0), x) * xp.astype(counts, x.dtype)[..., None]
+        number = xp.sum(xp.astype(counts, x.dtype))
+        self.weights = xp.where(number > 0, rows / xp.maximum(number, 1), xp.nan)
+        log_y = log_softmax(x)
+        self.y = xp.exp(log_y)
+        self.loss = -xp.sum(self.weights * log_y, axis=(-3, -2, -1))
+        return self.loss
+
+    def backward(self, dout=1.0):
+        """Return dx of shape (…, N, T, C), zero where the label is ignored."""
+        dx = self.y * namespace(self.y).sum(self.weights, axis=-1, keepdims=True) - self.weights
+        return dx * (dout if isinstance(dout, (int, float)) or not dout.ndim else dout[..., None, None, None])
 
 
 def _samples(x):

@@ -1,4 +1,4 @@
-"""The parameters of a network by name, each owned by the layer that computes with it."""
+"""The parameters of a network by name, each owned by the layer that computes with it, and what else layers keep."""
 
 import contextlib
 from collections.abc import Mapping
@@ -11,27 +11,63 @@ from .functions import namespace
 from .layers import parameter_names
 
 
+def layers_within(layer):
+    """Return the layers that ``layer`` is made of: those in its attribute ``layers``, a sequence or a dict."""
+    held = getattr(layer, "layers", ())
+    held = held.values() if isinstance(held, Mapping) else held if isinstance(held, (list, tuple)) else ()
+    return [part for part in held if hasattr(part, "forward") and hasattr(part, "backward")]
+
+
+def by_class(layers):
+    """Return layers by the names Affine1, Relu1, Affine2: their class, and which of that class it is."""
+    names, count = {}, {}
+    for layer in layers:
+        kind = type(layer).__name__
+        count[kind] = count.get(kind, 0) + 1
+        names[f"{kind}{count[kind]}"] = layer
+    return names
+
+
+def with_parts(layers, prefix=""):
+    """Yield (name, layer) for every layer and, as Block1.Affine2, for those that it is made of, to any depth."""
+    for name, layer in by_class(layers).items():
+        yield f"{prefix}{name}", layer
+        yield from with_parts(layers_within(layer), f"{prefix}{name}.")
+
+
+def _owners(layers, prefix=""):
+    """Yield (name, layer, attribute) of all that is learned: W1, and Block2.W1 in layers made of layers."""
+    number = 0
+    for name, layer in by_class(layers).items():
+        attributes, parts = parameter_names(layer), layers_within(layer)
+        if parts:
+            yield from ((f"{prefix}{name}.{attribute}", layer, attribute) for attribute in attributes)
+            yield from _owners(parts, f"{prefix}{name}.")
+        elif attributes:
+            number += 1
+            yield from ((f"{prefix}{attribute}{number}", layer, attribute) for attribute in attributes)
+
+
 class Parameters(Mapping):
-    """The learned arrays of a row of layers under names such as W1, b1, W2.
+    """The learned arrays of a row of layers under names such as W1, b1, W2, and Block1.W1 in a layer made of layers.
 
     Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
     both change what the layer computes with, also in a library whose arrays are never written, such as JAX. An array
-    that can be written is copied when it is assigned, so that no two networks ever train the same one. Assigning
-    raises KeyError for an unknown name, TypeError for what is no array or one of another library, ValueError for
-    another shape or dtype.
+    that can be written is copied when it is assigned, so that no two networks ever train the same one. One array in
+    several places of one block is one parameter, and its gradient the sum of theirs. Assigning raises KeyError for an
+    unknown name, TypeError for what is no array or one of another library, ValueError for another shape or dtype.
     """
 
     def __init__(self, layers):
-        learning = [layer for layer in layers if parameter_names(layer)]
-        self._owners = {
-            f"{attribute}{number}": (layer, attribute)
-            for number, layer in enumerate(learning, start=1)
-            for attribute in layer.parameters
-        }
-        arrays = {name: value for name, value in self.items() if hasattr(value, "dtype")}
-        for name, value in arrays.items():
+        self._owners, arrays = {}, {}
+        for name, layer, attribute in _owners(layers):
+            value = getattr(layer, attribute)
+            if not hasattr(value, "dtype"):
+                self._owners[name] = [(layer, attribute)]
+                continue
             if namespace(value, names=f"parameter {name}").isdtype(value.dtype, "real floating"):
                 require_precision(f"parameter {name}", value)
+            arrays[name] = value
             first, array = next(iter(arrays.items()))
             namespace(array, value, names=f"parameters {first} and {name}")
             if value.dtype != array.dtype:
@@ -40,18 +76,19 @@ class Parameters(Mapping):
                     "the wider would spread through the network"
                 )
             twin = next(other for other in arrays if arrays[other] is value)
-            if twin != name:
+            block = name.partition(".")[0] if "." in name else None
+            if twin != name and twin.partition(".")[0] != block:
                 raise ValueError(f"parameters {twin} and {name} are one and the same array; give each layer its own")
+            self._owners.setdefault(twin, []).append((layer, attribute))
 
     def __getitem__(self, name):
-        layer, attribute = self._owners[name]
+        layer, attribute = self._owners[name][0]
         return getattr(layer, attribute)
 
     def __setitem__(self, name, value):
         if name not in self._owners:
             raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
-        layer, attribute = self._owners[name]
-        old = getattr(layer, attribute)
+        old = self[name]
         if value is old:  # as after params[name] -= step, where arrays can be written
             return
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
@@ -62,7 +99,11 @@ class Parameters(Mapping):
                 f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
                 f"{tuple(value.shape)} and dtype {value.dtype}"
             )
-        setattr(layer, attribute, _of_its_own(value))
+        self._give(name, _of_its_own(value))
+
+    def _give(self, name, value):
+        for layer, attribute in self._owners[name]:
+            setattr(layer, attribute, value)
 
     def __iter__(self):
         return iter(self._owners)
@@ -76,11 +117,11 @@ class Parameters(Mapping):
         kept = {name: self[name] for name in values}
         try:
             for name, value in values.items():
-                setattr(*self._owners[name], value)
+                self._give(name, value)
             yield
         finally:
             for name, value in kept.items():
-                setattr(*self._owners[name], value)
+                self._give(name, value)
 
     def shared(self, layers):
         """Return the names of parameters whose memory another array of one of the ``layers`` uses too: W and W.T."""
@@ -92,25 +133,31 @@ class Parameters(Mapping):
         ]
         return {
             name
-            for name, (owner, attribute) in self._owners.items()
+            for name, owners in self._owners.items()
             if (own := memory_of(self[name]))
             for layer, other, place in arrays
-            if (layer, other) != (owner, attribute) and place[0] <= own[1] and own[0] <= place[1]
+            if (layer, other) not in owners and place[0] <= own[1] and own[0] <= place[1]
         }
 
     def names_of(self, layer):
-        """Return {attribute: name} of the parameters that ``layer`` owns."""
-        return {attribute: name for name, (owner, attribute) in self._owners.items() if owner is layer}
+        """Return {attribute: name} of the parameters that ``layer`` alone owns."""
+        alone = {name: owners[0] for name, owners in self._owners.items() if len(owners) == 1}
+        return {attribute: name for name, (owner, attribute) in alone.items() if owner is layer}
 
     def gradients(self):
         """Return the gradients that the last backward left beside the parameters: dW beside W."""
+        found = {}
         try:
-            return {name: getattr(layer, f"d{attribute}") for name, (layer, attribute) in self._owners.items()}
+            for name, owners in self._owners.items():
+                found[name], *others = (getattr(layer, f"d{attribute}") for layer, attribute in owners)
+                for other in others:
+                    found[name] = found[name] + other
         except AttributeError as error:
             raise AttributeError(
                 f"{type(error.obj).__name__} names {error.name[1:]!r} in its parameters, but its backward left no "
                 f"{error.name}: keep the gradient there"
             ) from None
+        return found
 
 
 def _of_its_own(value):

@@ -8,29 +8,36 @@ import contextlib
 import errno
 import os
 import threading
+import warnings
 from typing import NamedTuple
 
-from array_api_compat import device
+from array_api_compat import device, is_array_api_obj
 
 from .backend import to_numpy
 from .functions import namespace
 from .training import EpochRecord
 
-FORMAT = 1  # of the file; to be raised when an older xpnet would misread it
+FORMAT = 2  # of the file; to be raised when an older xpnet would misread it. 2 also holds what layers keep
 
 
 class TrainingState(NamedTuple):
-    """What a file holds: ``parameters`` (NumPy arrays by name), ``records``, ``settings`` and xpnet's ``version``."""
+    """What a file holds: ``parameters`` (NumPy arrays by name), ``records``, ``settings`` and xpnet's ``version``.
+
+    ``layer_state`` is what layers keep beside their parameters, such as running statistics and random generators; None
+    in a file of an xpnet that did not save it.
+    """
 
     parameters: dict
     records: list
     settings: dict
     version: str
+    layer_state: dict | None = None
 
     def restore(self, network):
-        """Put the parameters into ``network``, on its backend and device; all of them or, if one does not fit, none.
+        """Put parameters and what layers keep into ``network``, on its device; all or, if anything does not fit, none.
 
-        Raises ValueError, naming the parameter, if names, shapes or dtypes are not those of ``network``.
+        Raises ValueError, naming it, if names, shapes or dtypes are not those of ``network``. Warns if its layers keep
+        something that the file, of an older xpnet, does not hold.
         """
         held = dict(network.params)
         if held.keys() != self.parameters.keys():
@@ -48,6 +55,11 @@ class TrainingState(NamedTuple):
                     f"saved, with the same sizes and dtype={saved.dtype.name!r}"
                 )
             arrays[name] = namespace(old).asarray(saved, device=device(old), copy=True)
+        if hasattr(network, "restore_layer_state"):
+            if self.layer_state is None and (begin_anew := ", ".join(network.layer_state())):
+                warnings.warn(f"the file was saved without {begin_anew}, which begin anew", stacklevel=2)
+            elif self.layer_state is not None:
+                network.restore_layer_state(self.layer_state)
         for name, array in arrays.items():
             network.params[name] = array
 
@@ -66,7 +78,7 @@ def load_parameters(network, file):
 
 
 def save_training(network, records, file, *, settings=None):
-    """Write ``file`` with all that is needed to go on: parameters, the ``records`` so far, and your ``settings``.
+    """Write ``file`` with all that is needed to go on: parameters, what layers keep, ``records``, your ``settings``.
 
     ``records`` are the ``EpochRecord``s of ``train``, the last of them made just now; they carry the state of the
     random numbers. ``settings`` is a dict of strings, numbers, truth values and None, for you to read again.
@@ -89,14 +101,17 @@ def save_training(network, records, file, *, settings=None):
         json.dumps(settings)
     except TypeError as error:
         raise TypeError(f"settings must be strings, numbers, truth values and None, but: {error}") from error
+    state = network.layer_state() if hasattr(network, "layer_state") else {}
+    arrays = {f"state {name}": to_numpy(value) for name, value in state.items() if is_array_api_obj(value)}
     header = {
-        "format": FORMAT,
+        "format": FORMAT if state else 1,
+        "state": {name: value for name, value in state.items() if f"state {name}" not in arrays},
         "version": __version__,
         "parameters": list(network.params),
         "settings": settings or {},
         "records": [record._replace(losses=len(record.losses))._asdict() for record in records],
     }
-    arrays = {f"parameter {name}": to_numpy(value) for name, value in network.params.items()}
+    arrays |= {f"parameter {name}": to_numpy(value) for name, value in network.params.items()}
     if records:
         arrays["losses"] = np.concatenate([record.losses for record in records])
     # MT19937 and others keep arrays in their state, which is what is not plain here
@@ -133,7 +148,7 @@ def load_training(file):
         content.seek(0)
         with np.load(content, allow_pickle=False) as arrays:
             header = json.loads(arrays["xpnet"].item())
-            if header["format"] == FORMAT:
+            if header["format"] in range(1, FORMAT + 1):
                 return _state(header, arrays)
     except Exception as error:  # which one depends on the byte that was hit
         raise ValueError(
@@ -154,7 +169,10 @@ def _state(header, arrays):
         start += count
     if start != len(losses):
         raise ValueError(f"{len(losses)} losses for {start} iterations")
-    return TrainingState(parameters, records, header["settings"], header["version"])
+    state = header.get("state")
+    if state is not None:
+        state |= {name.removeprefix("state "): arrays[name] for name in arrays.files if name.startswith("state ")}
+    return TrainingState(parameters, records, header["settings"], header["version"], state)
 
 
 def _replace(path, write):

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_write
 from .arrays import detached
 from .backend import random_generator, to_numpy
 from .compiling import compiled
-from .diagnosis import Progress, likely_cause, require_learnable, too_large
+from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, too_large
 from .functions import namespace
 
 
@@ -99,17 +99,18 @@ def train(
     same seed gives the same batches on every backend. ``on_iteration``, if given, is called without arguments
     after each update. Nothing waits for the device within an epoch.
 
-    ``resume`` is the last record of a run that stopped, with ``network`` as it was then (see ``xpnet.load_training``):
-    with the same data and settings, the run goes on as if it had not stopped, on NumPy bit for bit. ``epochs`` and
-    ``iterations`` count from the very beginning. An epoch that was cut short is finished, and its record comes again.
+    ``resume`` is the last record of a run that stopped, with ``network`` as it was then, what its layers keep
+    included (see ``xpnet.load_training``): with the same data and settings, the run goes on as if it had not stopped,
+    on NumPy bit for bit. ``epochs`` and ``iterations`` count from the very beginning. An epoch that was cut short is
+    finished, and its record comes again.
 
     Data and parameters are checked at once, but nothing is trained until the generator is read: ``for record in
     train(...)``. Warns if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch leaves
     the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
-    learning rate that is not a positive number, data whose shapes do not fit, parameters that cannot be written or are
-    none, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit; TypeError for data that
-    are not arrays of one library, and for parameters and gradients that are no floats of 32 bits or more; TrainingError
-    after an epoch in which the loss or a parameter became NaN or infinite.
+    learning rate that is not a positive number, data whose shapes do not fit, parameters that are none or, in a dict,
+    cannot be written, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit; TypeError
+    for data that are not arrays of one library, and for parameters and gradients that are no floats of 32 bits or more;
+    TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
@@ -162,6 +163,9 @@ def train(
     def records():
         if large := too_large(x_train[: min(2000, x_train.shape[0]), ...]):
             warnings.warn(large, stacklevel=2)
+        for name, value in network.params.items():
+            if is_read_only(value):
+                network.params[name] = xp.asarray(value, copy=True)
         progress = Progress(learning_rate, batch_size)
         first, iteration = 1, 0
         if resume is not None:
@@ -179,6 +183,7 @@ def train(
                 rng_state = rng.bit_generator.state
                 continue
             good = {name: xp.asarray(detached(value), copy=True) for name, value in network.params.items()}
+            kept = network.layer_state() if hasattr(network, "layer_state") else {}
             order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
             losses, compiled_losses, whole = [], [], 0
             if compile:  # all but a last batch that is short
@@ -199,6 +204,8 @@ def train(
             finite = abs(losses) < float("inf")  # false for NaN too
             if not (finite.all() and sound.all()):
                 _put_back(network, good)
+                if kept:
+                    network.restore_layer_state(kept)
                 bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
                 what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
                 why = likely_cause(network, x_train, t_train, learning_rate)
@@ -207,17 +214,15 @@ def train(
             if len(earlier):
                 losses = array_namespace(losses).concat([earlier, losses])
             iteration += len(batches)
+            kept = network.layer_state() if hasattr(network, "layer_state") else {}
+            accuracies = float(network.accuracy(x_train, t_train)), None
+            if x_test is not None:
+                accuracies = accuracies[0], float(network.accuracy(x_test, t_test))
             if sign := progress.sign_of_divergence(epoch, losses, network, x_train, t_train):
                 warnings.warn(sign, stacklevel=2)
-            yield EpochRecord(
-                epoch,
-                iteration,
-                float(losses.mean()),
-                float(network.accuracy(x_train, t_train)),
-                None if x_test is None else float(network.accuracy(x_test, t_test)),
-                losses,
-                rng_state,
-            )
+            if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
+                network.restore_layer_state(kept)
+            yield EpochRecord(epoch, iteration, float(losses.mean()), *accuracies, losses, rng_state)
             rng_state = rng.bit_generator.state
 
     return records()

@@ -11,6 +11,8 @@ import pickle
 import socket
 import warnings
 
+from .backend import wide_numbers
+
 SHARES = 128  # as many as that: small enough to keep workers busy to the end, large enough to be worth sending
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
 
@@ -35,7 +37,8 @@ def shared_out(map, task, thing, places, progress=None, tell=None):
     count = min(SHARES, len(places))
     parts = [places[len(places) * n // count : len(places) * (n + 1) // count] for n in range(count)]
     name = hashlib.sha256(pickled).digest()
-    results, found, workers = map(_do, [name] * count, [pickled] * count, parts), [], {}
+    arguments = [name] * count, [pickled] * count, [wide_numbers()] * count, parts
+    results, found, workers = map(_do, *arguments), [], {}
     results = list(results) if isinstance(results, (list, tuple)) else results
     try:
         for part, result in zip(parts, results, strict=True):
@@ -51,10 +54,11 @@ def shared_out(map, task, thing, places, progress=None, tell=None):
     return found
 
 
-def _do(name, pickled, part):
+def _do(name, pickled, wide, part):
     """Be what a worker does: return (result, (machine, process), (threads, cores))."""
     global _held
     if _held[0] != name:
+        wide_numbers(wide)
         try:
             _held = (name, pickle.loads(pickled))
         except Exception as error:

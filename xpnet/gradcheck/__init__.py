@@ -11,23 +11,53 @@ from ..steps import require_step
 from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
-from .looks import Looks
+from .dispatch import subject_for
+from .jacobians import of_each_output
 from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
-from .subjects import subject_of
+from .screens import Screen
 from .untested import other_batch, untested_lines
+from .verdicts import in_words
+
+NOT_AUDITED = ("loop", "direction")  # measured through the subject itself
 
 __all__ = ["GradientCheck", "check_gradients"]
 
 
 def check_gradients(
-    net, x, t=None, *, h=None, method="auto", tolerance=None, audit=16, worst=3, seed=0, progress=True, map=None
+    net,
+    *inputs,
+    gradient=None,
+    backward=None,
+    jacobian=False,
+    entries=None,
+    directions=None,
+    h=None,
+    method="auto",
+    tolerance=None,
+    audit=16,
+    worst=3,
+    seed=0,
+    progress=True,
+    map=None,
 ):
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
-    ``net`` is a network, ours or any object with ``params``, ``loss(x, t)`` and ``gradient(x, t)``; ``x`` (N, D) and
-    ``t`` are a batch. Or it is a single layer: then its gradients with respect to ``x`` and its ``parameters`` are
-    checked, for a random ``dout``, or as an output layer if there is a ``t``.
+    ``net`` and its ``inputs`` are one of these; arrays of floats are differentiated, anything else is passed through:
+
+    - a network, ours or any object with ``params``, ``loss(x, t)`` and ``gradient(x, t)`` (or whose loss returns both),
+      with a batch ``x`` (N, D) and ``t``;
+    - a layer, with ``forward`` and ``backward``, and its inputs: what it returns is weighted with a random ``dout``;
+    - a function of PyTorch tensors, a module, or a function of JAX arrays: its own differentiation is checked;
+    - any other function with ``gradient=``: arrays, a function of the inputs, or of the inputs and of a ``dout`` if it
+      returns arrays; its result is in the order of the inputs, with None for those not differentiated;
+    - a function that returns (out, cache), with ``backward=``, a function of (dout, cache); or one that returns (loss,
+      gradient) by itself.
+
+    Inputs may be dicts and sequences of arrays. A random generator among them is given to every call as it was.
+    ``jacobian=True`` checks every result by itself instead of their random sum. ``entries`` is how many of each array,
+    drawn with ``seed``, the plain loop looks at, ``directions`` along how many all of them move at once: for
+    what is too large to be checked whole.
 
     An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default 5e-6 in float64 and 3.5e-4, the square root of
     the unit round-off, in float32, or if it is within a measured error bar that is at most a hundredth of it. The
@@ -39,22 +69,29 @@ def check_gradients(
     loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check
     runs is afterwards as it was, also when something raises.
 
-    Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. Raises
-    TypeError for what is neither network nor layer and for integer or complex parameters, and what ``net`` raises.
+    Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. What the
+    gradient gets wrong, an exception included, is told there. Raises TypeError for what has no gradient to be checked
+    and for integer or complex parameters, ValueError for options that do not fit, and what ``net`` raises.
 
     Source: Deep Learning from Scratch, 5.7.3; the procedure: docs/gradient_checks.md.
     """
     start = time.perf_counter()
     h = None if h is None else require_step(h)
-    with unchanged(net, x, t):
-        subject = subject_of(net, x, t, seed)
+    with unchanged(net, gradient, backward, *inputs), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the network has one score")  # the check says it itself
+        subject = subject_for(net, inputs, gradient, backward, seed)
         check = GradientCheck(f"{subject.title}, seed {seed}")
-        examine(check, subject, h, method, tolerance, audit, worst, seed, progress, map)
+        with subject.context() if hasattr(subject, "context") else contextlib.nullcontext():
+            for one, rename in of_each_output(subject) if jacobian else [(subject, str)]:
+                part = GradientCheck(check.title)
+                options = {"method": method, "map": map, "entries": entries, "directions": directions}
+                examine(part, one, h, tolerance, audit, worst, seed, progress, **options)
+                check.add(part, rename)
     check.seconds = time.perf_counter() - start
     return check
 
 
-def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, map=None):
+def examine(check, subject, h, tolerance, audit, worst, seed, progress, **options):
     """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
     check.problems += subject.problems()
     check.notes += getattr(subject, "notes", [])
@@ -66,19 +103,22 @@ def examine(check, subject, h, method, tolerance, audit, worst, seed, progress, 
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
-        options = {"h": h, "method": method, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs), "map": map}
-        looks = Looks(subject, gradients, **options)
+        options |= {"h": h, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs)}
+        looks = Screen(subject, gradients, **options)
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
         check.notes += looks.notes
         _title(check, subject, looks, judged, seed)
         for name, one in judged.items():
             check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
             check.notes += used_twice(subject, name) if one.how == "loop" and len(subject.layers) > 1 else []
-        faster = {name: one for name, one in judged.items() if one.how != "loop" and one.codes is not None}
+            check.numerical[name], check.backprop[name] = one.n, one.a
+            if one.codes is not None:
+                check.verdicts[name] = in_words(one.codes)
+        faster = {name: one for name, one in judged.items() if one.how not in NOT_AUDITED and one.codes is not None}
         if audit and faster:
             check.audit, problems = audited(looks.reference, faster, audit, seed)
             check.problems += problems
-        problems, notes = untested_lines(looks, judged)
+        problems, notes = untested_lines(looks, judged) if not looks.directions else looks.untested(judged)
         check.problems += problems
         check.notes += notes
         if check:

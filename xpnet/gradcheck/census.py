@@ -9,7 +9,7 @@ from .verdicts import FAIL, KINK, PASS, UNDECIDED, agree, position
 def census(name, judged, value, worst, samples):
     """Return the ``ParameterCheck`` of one array, ``value``, from what was judged of it."""
     a, n, codes = judged.a, judged.n, judged.codes
-    settled = {"name": name, "shape": n.shape, "how": judged.how, "h": judged.h}
+    settled = {"name": name, "shape": tuple(value.shape), "how": judged.how, "h": judged.h}
     if codes is None:
         return ParameterCheck(**settled, passed=0, kinks=0, undecided=0, failed=n.size, hint=_shape_hint(a, n))
     xp = namespace(a)
@@ -36,7 +36,7 @@ def census(name, judged, value, worst, samples):
         zeros=int(((size == 0) & passed).sum()),
         largest=next(largest(relative, failed if failed.any() else passed, 1), None),
         worst=tuple(largest(error, failed, worst)),
-        hint=hint(a, n, failed, samples, to_numpy(value)) if failed.any() else "",
+        hint=hint(a, n, failed, samples, to_numpy(value)) if failed.any() and judged.how != "direction" else "",
         unseen=judged.unseen,
     )
 

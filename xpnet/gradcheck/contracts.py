@@ -4,6 +4,7 @@ import math
 
 from ..backend import to_numpy
 from ..functions import namespace
+from ..layer_state import declared_generators, rewound
 
 ROUND_OFF = 2**10  # unit round-offs of the largest number: what another order of summation may do
 SAME = 1e-3  # of two gradients: what that may do where they cancel
@@ -47,7 +48,7 @@ def forward_problems(layers, x, *more, notes=None):
             return [f"{name}.forward answers differently for the same input; {drawn}"]
         if apart:
             notes.append(f"two calls of {name}.forward differ by round-off, {apart:.0e}; it is taken into account")
-        if once.dtype != x.dtype:
+        if once.dtype != x.dtype and namespace(x).isdtype(x.dtype, "real floating"):
             notes.append(returns_another_dtype(layer, x, once))
         x = once
     return []
@@ -57,7 +58,8 @@ def forward_once(layer, x, *more):
     """Return (output, problems) of a layer, whose forward must leave its input alone."""
     xp = namespace(x)
     given = xp.asarray(x, copy=True)  # a layer that writes must not reach the caller's x
-    answer = layer.forward(given, *more)
+    with rewound(declared_generators([layer])):
+        answer = layer.forward(given, *more)
     require_array(layer, "forward", answer, "an array, its output")
     answer = xp.asarray(answer, copy=True)
     if not bool(xp.all((given == x) | xp.isnan(x))):

@@ -24,16 +24,17 @@ def together(reference, gradients, chosen, *, tolerance, noise=None, seed=0, dra
         sizes = {name: size * min(1.0, middle / parts[name] if parts[name] else 1.0) for name, size in sizes.items()}
     masks = {name: sizes[name] * mask for name, mask in chosen.items()}
     signs = {name: xp.where(gradients[name] < 0, -1.0, 1.0) for name in chosen}
-    code, ratio = _along(reference, gradients, masks, signs, tolerance, noise or {}, 0.0)
+    code, expected, slope = along(reference, gradients, masks, signs, tolerance, noise or {}, 0.0)
+    ratio = expected / slope if slope else math.inf
     for _ in range(drawn if code == PASS else 0):
         signs = {name: rng.choice([-1.0, 1.0], mask.shape) for name, mask in chosen.items()}
-        if _along(reference, gradients, masks, signs, tolerance, noise or {}, tolerance)[0] == FAIL:
+        if along(reference, gradients, masks, signs, tolerance, noise or {}, tolerance)[0] == FAIL:
             return FAIL, ratio
     return code, ratio
 
 
-def _along(reference, gradients, masks, signs, tolerance, noise, share):
-    """Return (code, ratio) along one direction; ``share`` of the length of the sum is allowed where parts cancel.
+def along(reference, gradients, masks, signs, tolerance, noise, share):
+    """Return (code, expected, slope) along one direction, where ``share`` of the length of a sum may cancel in it.
 
     ``masks`` hold how far entries move at a step of one.
     """
@@ -43,7 +44,7 @@ def _along(reference, gradients, masks, signs, tolerance, noise, share):
     steps = scale(1.0 / math.sqrt(count))
     slope, expected = reference.centrally(directions, gradients, steps[LARGER])
     if abs(slope - expected) <= tolerance * max(abs(slope), abs(expected)):
-        return PASS, 1.0
+        return PASS, expected, slope
     parts = [gradients[name] * direction for name, direction in directions.items()]
     expected = sum(float(xp.sum(part)) for part in parts)
     blur = math.sqrt(count) * max(noise.get(name, 0.0) * float(xp.max(mask)) for name, mask in masks.items())
@@ -52,4 +53,4 @@ def _along(reference, gradients, masks, signs, tolerance, noise, share):
     code, slope, _ = decide(expected, rows, tolerance, blur)
     if has_kink(rows):  # of a sum of kinks, the slopes on both sides are no bounds
         code = UNDECIDED
-    return code, (expected / slope if slope else math.inf)
+    return code, expected, slope

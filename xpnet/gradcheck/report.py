@@ -4,7 +4,10 @@ import math
 import textwrap
 from typing import NamedTuple
 
+from .page import fragment, page
+
 WAYS = {"difference": "difference propagation", "stacked": "stacked evaluation", "loop": "plain loop"}
+WAYS["direction"] = "random directions"
 
 
 class Entry(NamedTuple):
@@ -66,11 +69,14 @@ class GradientCheck:
 
     ``parameters`` holds a ``ParameterCheck`` for each array, ``problems`` what made the check impossible or doubtful,
     ``notes`` what a reader should know, and ``audit`` how the numerical gradient itself was confirmed.
+    ``numerical`` and ``backprop`` are both gradients by name, NumPy arrays of float64, ``verdicts`` arrays of the words
+    "pass", "kink", "undecided" and "fail", one for each entry.
     """
 
     def __init__(self, title, problems=()):
         self.title, self.audit, self.seconds = title, "", 0.0
         self.parameters, self.problems, self.notes = [], list(problems), []
+        self.numerical, self.backprop, self.verdicts = {}, {}, {}
 
     def __bool__(self):
         return bool(self.parameters) and not self.problems and not self.failed
@@ -85,8 +91,42 @@ class GradientCheck:
         """The number of entries that failed."""
         return sum(p.failed for p in self.parameters)
 
+    def add(self, other, rename=str):
+        """Take in another check, whose arrays have other names: ``rename(name)``."""
+        self.title, self.audit = other.title, self.audit or other.audit
+        self.parameters += [p._replace(name=rename(p.name)) for p in other.parameters]
+        for mine, its in ((self.problems, other.problems), (self.notes, other.notes)):
+            mine += [line for line in its if line not in mine]
+        for kind in ("numerical", "backprop", "verdicts"):
+            getattr(self, kind).update({rename(name): array for name, array in getattr(other, kind).items()})
+
+    def to_dict(self, *, arrays=False):
+        """Return it as dicts, lists, strings and numbers, with every entry if ``arrays``; None stands for NaN."""
+        held = {name: getattr(self, name) for name in ("title", "seconds", "audit", "problems", "notes")}
+        parameters = [{**p._asdict(), "checked": p.checked} for p in self.parameters]
+        for p in parameters:
+            p["shape"], p["worst"] = list(p["shape"]), [_plain(entry) for entry in p["worst"]]
+            p["largest"] = _plain(p["largest"]) if p["largest"] else None
+        found = {"passed": bool(self), "checked": self.checked, "failed": self.failed, **held, "parameters": parameters}
+        if arrays:
+            for kind in ("numerical", "backprop", "verdicts"):
+                found[kind] = {name: array.tolist() for name, array in getattr(self, kind).items()}
+        return found
+
+    def save(self, file):
+        """Write the check as a page of HTML, with colours and words, to ``file``; raises OSError if that cannot be."""
+        with open(file, "w", encoding="utf-8") as out:
+            out.write(page(self))
+
+    def _repr_html_(self):
+        return fragment(self)
+
+    def head(self):
+        """Return one line: what was checked, how, and how long it took."""
+        return f"{self.title}, {1000 * self.seconds:.0f} ms"
+
     def __repr__(self):
-        lines = _line("gradient check", f"{self.title}, {1000 * self.seconds:.0f} ms")
+        lines = _line("gradient check", self.head())
         if self.audit:
             lines += _line("audit", self.audit)
         if self.parameters:
@@ -103,16 +143,18 @@ class GradientCheck:
             lines += _line("", p.hint) if p.hint else []
         for kind, texts in (("problem", self.problems), ("note", self.notes)):
             lines += [line for text in texts for line in _line(kind, text)]
-        return "\n".join([*lines, *_line("pass" if self else "FAIL", self._verdict())])
+        return "\n".join([*lines, *_line("pass" if self else "FAIL", self.summary())])
 
-    def _verdict(self):
+    def summary(self):
+        """Return one line: how many entries agree, or fail."""
+        what = "directions" if self.parameters and self.parameters[0].how == "direction" else "entries"
         if self.failed:
-            return f"{self.failed} of {self.checked} entries fail"
+            return f"{self.failed} of {self.checked} {what} fail"
         if self.problems:
             return "see the problem above" if self.checked else "nothing could be checked"
         others = {"on a kink": sum(p.kinks for p in self.parameters)}
         others["undecided"] = sum(p.undecided for p in self.parameters)
-        agree = f"{self.checked - sum(others.values())} entries agree"
+        agree = f"{self.checked - sum(others.values())} {what} agree"
         return agree + "".join(f", {count} are {where}" for where, count in others.items() if count)
 
 
@@ -124,8 +166,15 @@ def _line(head, text):
     return textwrap.wrap(text, WIDTH, initial_indent=f"{head:<{INDENT}}", subsequent_indent=" " * INDENT)
 
 
+def _plain(entry):
+    numbers = {name: getattr(entry, name) for name in ("numerical", "backprop", "error", "ratio")}
+    finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+    return {"index": list(entry.index), **finite}
+
+
 def _row(name, *counts):
-    return f"{name:<24}" + "".join(f"{count:>12}" for count in counts)
+    alone = textwrap.shorten(name, WIDTH, placeholder=" …)") + "\n" if len(name) > 24 else ""
+    return f"{alone}{'' if alone else name:<24}" + "".join(f"{count:>12}" for count in counts)
 
 
 def _entry(entry):

@@ -40,6 +40,7 @@ from array_api_compat import device, is_writeable_array
 from ..arrays import detached, require_precision
 from ..backend import random_generator
 from ..functions import namespace
+from ..layer_state import declared_generators, rewound
 from ..layers import parameter_names
 from ..networks import Network as OurNetwork
 from .contracts import (
@@ -99,7 +100,7 @@ class ForeignNetwork:
             net.loss(x, t)  # which knows better what is wrong with it
         elif x.dtype != dtype:
             x = xp.astype(x, dtype)
-        self.inputs = {"x": x, **_floats(t=t)}
+        self.x, self.inputs = x, _floats(x=x, t=t)
         self.state, self.notes = (net, x, t), []
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
@@ -130,7 +131,7 @@ class ForeignNetwork:
         return backward_problems(lambda: self.gradients({}))
 
     def _batch(self, changed):
-        return changed.get("x", self.inputs["x"]), changed.get("t", self.t)
+        return changed.get("x", self.x), changed.get("t", self.t)
 
     @contextlib.contextmanager
     def _holding(self, changed):
@@ -170,17 +171,17 @@ class Network(ForeignNetwork):
 
     def _forward_problems(self):
         """Run every layer once by itself, and once more only if the loss is another one than the network's."""
-        x, layers = self.inputs["x"], list(self.net.layers.values())
+        x, layers = self.x, list(self.net.layers.values())
         for layer in layers:
             given, (x, problems) = x, forward_once(layer, x)
             if problems:
                 return problems
-            if x.dtype != given.dtype:
+            if x.dtype != given.dtype and _floats(x=given):
                 self.notes.append(returns_another_dtype(layer, given, x))
         loss = self.net.last_layer.forward(x, self.t)
         if getattr(loss, "shape", None) == () and bool(loss == self.run({})):
             return []
-        return forward_problems(layers, self.inputs["x"]) or super()._loss_problems()
+        return forward_problems(layers, self.x) or super()._loss_problems()
 
     def _loss_problems(self):
         return []  # told with the layers'
@@ -190,7 +191,8 @@ class Network(ForeignNetwork):
 
     def half(self):
         """Return the gradients of half the loss."""
-        return self.net.loss_and_gradient(*self._batch({}), 0.5)[1]
+        with self._holding({}):
+            return self.net.loss_and_gradient(*self._batch({}), 0.5)[1]
 
     def with_inputs(self, changed):
         """Return the gradients of the parameters and of x, by one pass back through all layers.
@@ -206,8 +208,11 @@ class Network(ForeignNetwork):
                 dout = layer.backward(dout)
             return {**self.net.params.gradients(), "x": dout}
 
+    @contextlib.contextmanager
     def _holding(self, changed):
-        return self.net.params.holding({name: changed[name] for name in changed.keys() & self.values.keys()})
+        held = {name: changed[name] for name in changed.keys() & self.values.keys()}
+        with rewound(declared_generators(self.net.layers.values())), self.net.params.holding(held):
+            yield
 
 
 def _is_inherited(net, method):
@@ -276,7 +281,8 @@ class Layer:
         try:
             for name in kept:
                 setattr(self.layer, name, changed[name])
-            yield
+            with rewound(declared_generators([self.layer])):
+                yield
         finally:
             for name, value in kept.items():
                 setattr(self.layer, name, value)

@@ -13,10 +13,16 @@ import math
 
 from ..functions import namespace
 
-PASS, KINK, UNDECIDED, FAIL = range(4)
+WORDS = ("pass", "kink", "undecided", "fail", "left out")
+PASS, KINK, UNDECIDED, FAIL, LEFT_OUT = range(5)
 TOLERANCE = 5e-6  # beside the 1e-7 that the book adds inside its logarithm, which is 1e-6 of a probability of 0.1
 NOISE = 32  # times the unit round-off of the largest entry: what it may do to changes that are propagated
 DECISIVE = 0.01  # the share of an entry up to which an error bar can tell
+
+
+def in_words(codes):
+    """Return an array of codes on the host as an array of words."""
+    return namespace(codes).asarray(WORDS)[codes]
 
 
 def tolerance_of(dtype, xp, tolerance):

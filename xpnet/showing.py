@@ -1,6 +1,7 @@
 """Show a picture in a window or the notebook, or save it: the command line that all picture scripts share.
 
-A script that is opened as a notebook has no command line; its pictures appear below their cells.
+A script that runs in a notebook, or for the gallery of the documentation, has no command line; there its pictures
+appear below their cells.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-NOTEBOOK = "ipykernel" in sys.modules
+HOSTED = bool({"ipykernel", "sphinx_gallery"} & set(sys.modules))
 
 
 def command_line(text):
@@ -17,8 +18,8 @@ def command_line(text):
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write PNG files there instead of opening a window")
     parser.add_argument("--quick", action="store_true", help="do not train for long: only to see that it runs")
-    options = parser.parse_args([] if NOTEBOOK else None)
-    if not NOTEBOOK:
+    options = parser.parse_args([] if HOSTED else None)
+    if not HOSTED:
         sys.excepthook = one_line_for_ctrl_c
     try:
         import matplotlib
@@ -26,7 +27,7 @@ def command_line(text):
         parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: pip install matplotlib\n")
     if options.save:
         matplotlib.use("agg")
-    elif not NOTEBOOK and matplotlib.get_backend().lower() == "agg":
+    elif not HOSTED and matplotlib.get_backend().lower() == "agg":
         parser.exit(2, f"{parser.prog}: error: no window can be opened here; write files instead: --save FOLDER\n")
     return options
 

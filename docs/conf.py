@@ -1,0 +1,55 @@
+"""The documentation: `sphinx-build -W docs docs/_build`, with `-D plot_gallery=0` without running the picture scripts."""
+
+import re
+
+import xpnet
+
+project, author, copyright = "xpnet", "the xpnet contributors", "the xpnet contributors"
+version = release = xpnet.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build"]
+nitpicky = True
+
+myst_enable_extensions = ["html_image"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"  # a class and what it takes on lines of their own
+add_module_names = False
+python_use_unqualified_type_names = True
+nitpick_ignore_regex = [("py:class", r"(?!xpnet\.).*")]  # types of other projects, which are not linked
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/ch\d",
+    "ignore_pattern": r"/(?!ch\d)[^/]*\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_signature": False,
+    "reference_url": {"xpnet": None},
+    "doc_module": ("xpnet",),
+    "nested_sections": False,
+    "abort_on_example_error": True,
+}
+
+html_theme = "furo"
+html_title = f"xpnet {release}"
+html_static_path = ["_static"]
+html_css_files = ["xpnet.css"]
+pygments_dark_style = "github-dark"
+
+SPECIAL = re.compile(r"(?<![\w`])(``.+?``)|([|*_`\\])")
+
+
+def as_plain_text(app, what, name, item, options, lines):
+    """Leave to a docstring its literals and lists; what reStructuredText would take for more is text: |a − n|, *, x_."""
+    lines[:] = [
+        line if line.lstrip().startswith((">>>", "...")) else SPECIAL.sub(lambda m: m[1] or "\\" + m[2], line)
+        for line in lines
+    ]
+
+
+def setup(app):
+    """Connect what only this project needs."""
+    app.connect("autodoc-process-docstring", as_plain_text, priority=400)

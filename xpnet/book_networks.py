@@ -1,0 +1,87 @@
+"""The networks of the book: SimpleNet of chapter 4, TwoLayerNet of chapters 4 and 5."""
+
+from math import isfinite
+from numbers import Integral, Real
+
+from .arrays import require_precision
+from .backend import get_backend, random_generator
+from .functions import require_floats
+from .layers import Affine, Relu, Sigmoid
+from .networks import Network
+
+
+class SimpleNet(Network):
+    """Chapter 4's smallest network: scores x @ W of one weight ``W`` (2, 3), softmax and cross entropy.
+
+    ``W`` is drawn from a standard normal distribution unless given. ``rng``, ``dtype`` and ``backend`` are as in
+    ``TwoLayerNet``. Raises TypeError if ``W`` is not an array of floats, BackendError if the backend cannot be used,
+    ValueError for an unknown dtype.
+
+    Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
+    """
+
+    def __init__(self, W=None, *, rng=0, dtype="float64", backend=None):
+        if W is None:
+            backend = get_backend(backend)
+            W = backend.asarray(random_generator(rng, "weights").standard_normal((2, 3)), dtype)
+        require_floats("W", W)
+        super().__init__([Affine(W)])
+
+    @property
+    def W(self):
+        """The weight; assigning to it is assigning to ``params["W1"]``."""
+        return self.params["W1"]
+
+    @W.setter
+    def W(self, value):
+        self.params["W1"] = value
+
+
+class TwoLayerNet(Network):
+    """Affine, activation, Affine, softmax with cross entropy: the network of chapters 4 and 5.
+
+    Weights ``W1`` (input_size, hidden_size) and ``W2`` (hidden_size, output_size) are normal with standard deviation
+    ``weight_init_std``; ``b1`` and ``b2`` are zero. ``activation`` is "relu" (chapter 5) or "sigmoid" (chapter 4).
+    ``rng`` is a seed or a ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same
+    weights on every backend. ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
+
+    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
+    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
+
+    Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        output_size,
+        weight_init_std=0.01,
+        *,
+        activation="relu",
+        rng=0,
+        dtype="float64",
+        backend=None,
+    ):
+        activations = {"relu": Relu, "sigmoid": Sigmoid}
+        if activation not in activations:
+            raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
+        sizes = (input_size, hidden_size, output_size)
+        if not all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in sizes):
+            raise ValueError(f"sizes are {sizes}; each must be at least 1 and a whole number")
+        if not isinstance(weight_init_std, Real) or not isfinite(weight_init_std):
+            raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
+        backend = get_backend(backend)
+        rng = random_generator(rng, "weights")
+
+        def affine(rows, columns):
+            W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
+            try:
+                require_precision("W", W)
+            except TypeError as error:
+                raise ValueError(f"dtype is {dtype!r}; parameters are 'float32' or 'float64'") from error
+            return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
+
+        super().__init__(
+            [affine(input_size, hidden_size), activations[activation](), affine(hidden_size, output_size)],
+        )
