@@ -21,7 +21,7 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 COMPUTES = {
     "functions": set(),
     "arrays": {"functions"},
-    "state": {"functions"},
+    "state": set(),
     "losses": {"functions"},
     "layers": {"functions", "arrays"},
     "output_layers": {"functions", "layers"},
@@ -43,21 +43,23 @@ COMPUTES = {
     },
     "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
     "gradcheck.contracts": {"functions", "layer_state", "backend"},
-    "gradcheck.subjects": {"functions", "layers", "layer_state", "state", "backend", "gradcheck.contracts"},
+    "gradcheck.subjects": {
+        *("functions", "arrays", "layers", "layer_state", "networks", "backend", "gradcheck.contracts"),
+    },
     "gradcheck.arguments": {"functions"},
     "gradcheck.calls": {"functions", "layer_state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
     "gradcheck.functions": {"gradcheck.arguments", "gradcheck.calls"},
-    "gradcheck.layer_calls": {"functions", "layers", "state", "gradcheck.arguments", "gradcheck.calls"},
+    "gradcheck.layer_calls": {"functions", "arrays", "layers", "state", "gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.tensors": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.traced": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.dispatch": {
         *("state", "gradcheck.arguments", "gradcheck.functions", "gradcheck.layer_calls", "gradcheck.subjects"),
     },
-    "gradcheck.overlooked": {"functions", "layers", "state"},
+    "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
     "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
     "gradcheck.measuring": {
-        *("functions", "moves", "steps", "state", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+        *("functions", "arrays", "moves", "steps", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},

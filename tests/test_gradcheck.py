@@ -934,7 +934,7 @@ class TestReport:
             r"gradient check   TwoLayerNet, batch 7, float64, difference propagation, h = 2\^-\d+, seed 0, \d+ ms$",
             lines[0],
         )
-        assert re.match(r"audit            16 of 16 entries agree with the plain loop, moved together to \S+$", lines[1])
+        assert re.match(r"audit +16 of 16 entries agree with the plain loop, moved together to \S+$", lines[1])
         assert lines[2].split()[:6] == ["parameter", "checked", "pass", "kink", "undecided", "fail"]
         assert re.match(r"W1 \(6, 5\) +30 +1 +0 +0 +29 +\d\.\de[+-]\d\d$", lines[3])
         assert re.match(r" +at \(5, 4\): numerical \S+, backprop \S+, ratio 3.9$", lines[4])
@@ -1167,7 +1167,7 @@ class Shortfall(Scale):
 
 
 def test_zeros_that_agree_do_not_hide_that_nothing_could_be_told(rng):
-    """Features that are always zero, and a gradient of zero everywhere, which float32 alone could not tell from noise."""
+    """Features that are always zero, and a gradient of zero everywhere, which float32 alone cannot tell from noise."""
     x, t = batch(9, 6, 3, dtype="float32")
     x[:, 2:4] = 0.0
     a = lambda *shape: rng.normal(size=shape).astype("float32")  # noqa: E731

@@ -74,7 +74,7 @@ def test_simple_net_draws_its_weight_and_lets_it_be_assigned(case):
     case.assert_ours(network.W, (2, 3))
     W = case.asarray(W_BOOK)
     network.W = W
-    assert network.params["W1"] is W
+    np.testing.assert_array_equal(case.host(network.params["W1"]), case.host(W))
     with case.computing():
         scores = network.predict(case.asarray([0.6, 0.9]))
     case.assert_close(scores, [-1.15807496, -1.29032825, -0.76759694], decimals=7)
@@ -111,10 +111,21 @@ def test_parameters_and_layers_show_the_same_array(case):
     assert len(network.params) == 4
     value = network.params["W2"] * 2.0
     network.params["W2"] = value
-    assert network.params["W2"] is value
-    assert network.layers["Affine2"].W is value
+    assert network.layers["Affine2"].W is network.params["W2"]
+    np.testing.assert_array_equal(case.host(network.params["W2"]), case.host(value))
     network.layers["Affine1"].b = value = network.params["b1"] + 1.0
     assert network.params["b1"] is value
+
+
+def test_parameters_of_another_network_are_copied(case, rng):
+    one, two = small(case), small(case)
+    for name in two.params:
+        two.params[name] = one.params[name]
+    kept = case.host(one.params["W1"]).copy()
+    x, t = small_batch(case, rng)
+    list(train(two, x, t, epochs=1, batch_size=2))
+    np.testing.assert_array_equal(case.host(one.params["W1"]), kept)
+    assert not np.array_equal(case.host(two.params["W1"]), kept)
 
 
 def test_the_layers_of_a_network_cannot_be_exchanged_behind_its_back(case):

@@ -3,7 +3,9 @@
 import contextlib
 from collections.abc import Mapping
 
-from .arrays import require_precision
+from array_api_compat import is_writeable_array
+
+from .arrays import detached, require_precision
 from .backend import memory_of
 from .functions import namespace
 from .layers import parameter_names
@@ -50,9 +52,10 @@ class Parameters(Mapping):
     """The learned arrays of a row of layers under names such as W1, b1, W2, and Block1.W1 in a layer made of layers.
 
     Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
-    both change what the layer computes with, also in a library whose arrays are never written, such as JAX. One array
-    in several places of one block is one parameter, and its gradient the sum of theirs. Assigning raises KeyError for
-    an unknown name, TypeError for what is no array or one of another library, ValueError for another shape or dtype.
+    both change what the layer computes with, also in a library whose arrays are never written, such as JAX. An array
+    that can be written is copied when it is assigned, so that no two networks ever train the same one. One array in
+    several places of one block is one parameter, and its gradient the sum of theirs. Assigning raises KeyError for an
+    unknown name, TypeError for what is no array or one of another library, ValueError for another shape or dtype.
     """
 
     def __init__(self, layers):
@@ -96,7 +99,7 @@ class Parameters(Mapping):
                 f"parameter {name} has shape {tuple(old.shape)} and dtype {old.dtype}; got shape "
                 f"{tuple(value.shape)} and dtype {value.dtype}"
             )
-        self._give(name, value)
+        self._give(name, _of_its_own(value))
 
     def _give(self, name, value):
         for layer, attribute in self._owners[name]:
@@ -155,3 +158,9 @@ class Parameters(Mapping):
                 f"{error.name}: keep the gradient there"
             ) from None
         return found
+
+
+def _of_its_own(value):
+    if not is_writeable_array(value):
+        return value
+    return namespace(value).asarray(detached(value), copy=True)

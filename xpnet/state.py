@@ -11,9 +11,7 @@ import types
 import weakref
 from functools import partial
 
-from array_api_compat import is_array_api_obj, is_writeable_array
-
-from .functions import namespace
+from array_api_compat import array_namespace, is_array_api_obj, is_writeable_array
 
 LEFT_ALONE = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type, property, weakref.ref, io.IOBase),
@@ -53,11 +51,6 @@ def unchanged(*things):
 def not_restorable(*things):
     """Return the names of types reachable from ``things`` that may change and cannot be put back, such as iterators."""
     return sorted({type(thing).__name__ for thing in reachable(things) if _is_closed(thing)})
-
-
-def numbers_of(x):
-    """Return an array that can be written as ``x`` can, without a graph of computations that would see it."""
-    return x.data if hasattr(x, "requires_grad") else x
 
 
 def reachable(things):
@@ -187,7 +180,7 @@ def _array_way_back(x):
     """Return a function that brings an array back: where its numbers lie, what they are, and what is said of them."""
     if hasattr(x, "requires_grad"):
         return _graph_array_way_back(x)
-    xp, shape, writeable = namespace(x), x.shape, getattr(getattr(x, "flags", None), "writeable", None)
+    xp, shape, writeable = array_namespace(x), x.shape, getattr(getattr(x, "flags", None), "writeable", None)
     kept = xp.asarray(x, copy=True)
 
     def back():
@@ -207,7 +200,7 @@ def _graph_array_way_back(x):
     """Return that function for an array that may belong to a graph of computations, which must not see the writing."""
     values, requires, is_leaf = x.data, x.requires_grad, x.is_leaf
     grad = x.grad if is_leaf else None
-    kept = namespace(x).asarray(values, copy=True)
+    kept = array_namespace(x).asarray(values, copy=True)
     # where one number stands for many, the first of them is written
     once = tuple(slice(None, None if step else 1) for step in values.stride())
 

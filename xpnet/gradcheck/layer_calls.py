@@ -5,9 +5,10 @@ import inspect
 
 from array_api_compat import is_array_api_obj, is_writeable_array
 
+from ..arrays import detached
 from ..functions import namespace
 from ..layers import parameter_names
-from ..state import numbers_of, unchanged
+from ..state import unchanged
 from .arguments import is_floats
 from .calls import Call
 
@@ -96,7 +97,7 @@ def _holding(place, value, what):
         return
     if value.dtype != held.dtype:
         raise TypeError(f"{what} in {held.dtype} only")
-    numbers = numbers_of(held)
+    numbers = detached(held)
     kept = namespace(numbers).asarray(numbers, copy=True)
     try:
         numbers[...] = value

@@ -12,10 +12,10 @@ from functools import cached_property
 
 from array_api_compat import device
 
+from ..arrays import detached
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
 from ..moves import entry_at, positions
-from ..state import numbers_of
 from ..steps import default_step
 from .contracts import gradients_on_host
 from .noise import SAFE, lines, noise_of
@@ -144,7 +144,7 @@ class Reference:
             changed = {}
             for (name, index), end in ends.items():
                 if name not in self._work:
-                    source = numbers_of(self.arrays[name])
+                    source = detached(self.arrays[name])
                     self._work[name] = namespace(source).asarray(source, copy=True)
                 array = changed.get(name, self._work[name])
                 changed[name] = stack.enter_context(entry_at(array, index, float(end)))
@@ -243,7 +243,7 @@ def as_array(host, like):
 
 def _float64(array):
     xp = namespace(array)
-    return xp.astype(numbers_of(array), xp.float64)
+    return xp.astype(detached(array), xp.float64)
 
 
 def _on_host(outputs):

@@ -1,12 +1,15 @@
 """What a check would never come to look at: arrays in no ``parameters``, memory that two share, modes that differ."""
 
 import inspect
+from itertools import combinations
 
-from array_api_compat import is_array_api_obj, is_writeable_array
+from array_api_compat import is_array_api_obj
 
+from ..arrays import detached, shares_memory
+from ..backend import memory_of
 from ..functions import namespace
 from ..layers import parameter_names
-from ..state import numbers_of, reachable
+from ..state import reachable
 
 
 def forgotten(subject):
@@ -57,33 +60,26 @@ def _other_input(subject):
 
 def shared_memory(values):
     """Return (problems, pairs): lines about arrays whose own entries share memory, and pairs that share theirs."""
-    problems, pairs, names = [], [], list(values)
-    for place, name in enumerate(names):
-        if is_writeable_array(values[name]) and 0 not in values[name].shape:
-            overlaps, shared = _written_through(values, name, names[place + 1 :])
-            if overlaps:
-                problems.append(
-                    f"entries of {name} share memory with one another, so that none can move alone: give it a copy"
-                )
-            pairs += [(name, other) for other in shared]
+    problems = [
+        f"entries of {name} share memory with one another, so that none can move alone: give it a copy"
+        for name, value in values.items()
+        if shares_memory(value)
+    ]
+    pairs = [] if problems else [pair for pair in combinations(values, 2) if _written_through(values, *pair)]
     return problems, pairs
 
 
-def _written_through(values, name, others):
-    """Write into an array; return whether its entries overlap and which other arrays it reaches, and put it back."""
-    array = numbers_of(values[name])
+def _written_through(values, one, two):
+    """Return whether writing into an array changes another; it is put back."""
+    places = [memory_of(values[name]) for name in (one, two)]
+    if not all(places) or places[0][0] > places[1][1] or places[1][0] > places[0][1]:
+        return False
+    array = detached(values[one])
     xp = namespace(array)
     kept = xp.asarray(array, copy=True)
-    numbers = xp.reshape(xp.cumulative_sum(xp.reshape(xp.ones_like(kept), (-1,))), kept.shape)
     try:
-        array[...] = numbers
-    except RuntimeError:  # a library that refuses to write where one number stands for many
-        return True, []
-    try:
-        if bool(xp.any(array != numbers)):
-            return True, []
         array[...] = xp.nan
-        return False, [other for other in others if bool(xp.any(xp.isnan(values[other])))]
+        return bool(xp.any(xp.isnan(values[two])))
     finally:
         array[...] = kept
 

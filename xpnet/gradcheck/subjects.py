@@ -37,11 +37,12 @@ from collections.abc import Mapping
 
 from array_api_compat import device, is_writeable_array
 
+from ..arrays import detached, require_precision
 from ..backend import random_generator
-from ..functions import namespace, require_floats
+from ..functions import namespace
 from ..layer_state import declared_generators, rewound
 from ..layers import parameter_names
-from ..state import numbers_of
+from ..networks import Network as OurNetwork
 from .contracts import (
     backward_problems,
     forward_once,
@@ -68,12 +69,7 @@ def subject_of(net, x, t, seed):
     else:
         subject = (Network if hasattr(net, "loss_changes") else ForeignNetwork)(net, x, t)
     for name, value in subject.values.items():
-        xp = require_floats(name, value)
-        if xp.finfo(value.dtype).bits < 32:
-            raise TypeError(
-                f"{name} has dtype {value.dtype}: half precision has too few digits for a gradient to be compared; "
-                f"check in float32: xp.astype({name}, xp.float32)"
-            )
+        require_precision(name, value)
     return subject
 
 
@@ -147,7 +143,7 @@ class ForeignNetwork:
                 if changed[name].dtype != held.dtype:
                     raise TypeError(f"{type(self.net).__name__} holds {name} in {held.dtype} only")
                 if is_writeable_array(held):
-                    held = numbers_of(held)
+                    held = detached(held)
                     kept[name] = namespace(held).asarray(held, copy=True)
                     held[...] = changed[name]
                 else:
@@ -156,7 +152,7 @@ class ForeignNetwork:
         finally:
             for name, value in kept.items():
                 if is_writeable_array(params[name]):
-                    numbers_of(params[name])[...] = value
+                    detached(params[name])[...] = value
                 else:
                     params[name] = value
 
@@ -199,7 +195,12 @@ class Network(ForeignNetwork):
             return self.net.loss_and_gradient(*self._batch({}), 0.5)[1]
 
     def with_inputs(self, changed):
-        """Return the gradients of the parameters and of x, by one pass back through all layers."""
+        """Return the gradients of the parameters and of x, by one pass back through all layers.
+
+        A network with a loss or gradient of its own is asked for the latter: no layer knows what they add.
+        """
+        if not all(_is_inherited(self.net, method) for method in ("loss", "predict", "gradient")):
+            return self.gradients(changed)
         with self._holding(changed):
             self.net.loss(*self._batch(changed))
             dout = self.net.last_layer.backward()
@@ -212,6 +213,10 @@ class Network(ForeignNetwork):
         held = {name: changed[name] for name in changed.keys() & self.values.keys()}
         with rewound(declared_generators(self.net.layers.values())), self.net.params.holding(held):
             yield
+
+
+def _is_inherited(net, method):
+    return getattr(getattr(net, method), "__func__", None) is getattr(OurNetwork, method)
 
 
 class Layer:
