@@ -361,7 +361,7 @@ NUMBERS = {
     "h": (lambda v: xpnet.numerical_diff(lambda x: x * x, 1.0, h=v), lambda v: finite(v) and 1.0 - v < 1.0 < 1.0 + v),
     "lr": (lambda v: xpnet.gradient_descent(square, np.ones(2), lr=v, step_num=1), finite),
     "step_num": (lambda v: xpnet.gradient_descent(square, np.ones(2), step_num=v), lambda v: whole(v, 0) or v is True),
-    "chunk": (lambda v: network().accuracy(x, t, chunk=v), lambda v: whole(v, 1) or v is True),
+    "chunk": (lambda v: network().accuracy(x, t, chunk=v), lambda v: whole(v, 1) or v is True or v is None),
     "sizes": (lambda v: TwoLayerNet(v, 2, 2, backend="numpy"), lambda v: whole(v, 1)),
     "weight_init_std": (lambda v: TwoLayerNet(2, 2, 2, v, backend="numpy"), finite),
     "rng": (lambda v: TwoLayerNet(2, 2, 2, rng=v, backend="numpy"), lambda v: whole(v, 0)),

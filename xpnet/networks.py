@@ -9,7 +9,7 @@ from array_api_compat import device
 
 from .arrays import classes_of
 from .differences import loss_changes
-from .functions import namespace, refuse_single_class, require_floats, softmax
+from .functions import namespace, on_host, refuse_single_class, require_floats, softmax
 from .layer_state import LayerState
 from .layers import has_own
 from .modes import Modes
@@ -123,19 +123,21 @@ class Network:
             warnings.warn(ONE_SCORE, stacklevel=2)
         return self.last_layer.forward(scores, t)
 
-    def accuracy(self, x, t, *, chunk=2000):
+    def accuracy(self, x, t, *, chunk=None):
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
         Scores and inputs may have further axes in between, as in sequences: then ``t`` holds labels (N, T) or weights
         (N, T, C), and every place counts. ``t`` holds integer labels (N,), or one-hot or soft weights (N, C), of which
-        the largest counts. Works through ``chunk`` samples at a time, so that intermediate results stay in the
-        processor's cache. A sample whose scores or weights hold NaN counts as wrong; a network with one score, which
-        names no class, gets NaN. Raises as ``predict`` does, TypeError if ``t`` holds no real numbers or labels are
-        floats, and ValueError if it does not fit or ``chunk`` is not positive.
+        the largest counts. Works through ``chunk`` samples at a time: by default 2,000 on the host, where intermediate
+        results stay in the processor's cache, and 10,000 elsewhere. A sample whose scores or weights hold NaN counts
+        as wrong; a network with one score, which names no class, gets NaN. Raises as ``predict`` does, TypeError if
+        ``t`` holds no real numbers or labels are floats, and ValueError if it does not fit or ``chunk`` is not
+        positive.
         """
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
+        chunk = (2000 if on_host(x) else 10_000) if chunk is None else chunk
         if not isinstance(chunk, Integral) or chunk < 1:
             raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
         words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample

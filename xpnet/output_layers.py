@@ -2,7 +2,7 @@
 
 They are layers (see ``xpnet.layers``) at the end of a row: ``forward(x, t)`` returns the loss, ``backward()`` its
 derivative with respect to x, and ``difference(x, t, dx)`` the change (…, N) of each sample's own loss, of which the
-loss is the mean, for targets as weights (N, C).
+loss is the mean, for targets as weights (N, C). ``linear`` says that ``backward(dout)`` takes a factor.
 """
 
 from .functions import as_targets, log_of_largest, log_softmax, namespace, row_sums, softmax
@@ -18,6 +18,8 @@ class SoftmaxWithLoss(Remembers):
 
     Source: Deep Learning from Scratch, 5.6.3; exact for any weights: ∂L/∂x = (softmax(x)·Σt − t)/N.
     """
+
+    linear = True
 
     def forward(self, x, t):
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
@@ -60,6 +62,8 @@ class IdentityWithLoss(Remembers):
 
     Source: Deep Learning from Scratch, 4.2.1 and appendix A.
     """
+
+    linear = True
 
     def forward(self, x, t):
         """Return the loss, as ``SoftmaxWithLoss.forward``; raises ValueError or TypeError as that does."""

@@ -199,8 +199,10 @@ def train(
                 losses.append(detached(loss))
                 if on_iteration is not None:
                     on_iteration()
-            losses = to_numpy(xp.concat([*compiled_losses, *([xp.stack(losses)] if losses else [])]))
-            sound = to_numpy(xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()]))
+            losses = xp.concat([*compiled_losses, *([xp.stack(losses)] if losses else [])])
+            sound = xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()])
+            told = to_numpy(xp.concat([losses, xp.astype(sound, losses.dtype)]))  # together, to wait once
+            losses, sound = told[: len(batches)], told[len(batches) :]
             finite = abs(losses) < float("inf")  # false for NaN too
             if not (finite.all() and sound.all()):
                 _put_back(network, good)
