@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from .agreement import begin_alike, look_at_first_batch, own, require_one_dtype
-from .backend import backend_of_rank, page_locked, to_numpy
+from .backend import backend_of_rank, to_numpy
 from .functions import namespace
 from .ranks import WORDS, RankError, Ranks
 from .training import require_shapes
@@ -36,7 +36,7 @@ def describe_ranks(comm, like):
 
     machines = len(set(comm.allgather(MPI.Get_processor_name())))
     where = "1 machine" if machines == 1 else f"{machines} machines"
-    on_gpu = page_locked(like, (1,)) is not None
+    on_gpu = _on_gpu(like)
     way = "GPU memory" if on_gpu and _reads_gpus(comm) else "page-locked host memory" if on_gpu else "host memory"
     library = " ".join(MPI.Get_library_version().splitlines()[0].replace("Version:", "").split())
     return f"{comm.size} rank{'s' if comm.size > 1 else ''} on {where}, {library}, sums through {way}"
@@ -84,8 +84,7 @@ class DataParallel:
             require_one_dtype(network.params)
             first = next(iter(network.params.values()))
             self._like = namespace(first).zeros((WORDS - 1,), dtype=first.dtype, device=device(first))
-            self._locked = page_locked(first, (self._length,))
-            self._gpu_aware = self._locked is not None and (_reads_gpus(comm) if gpu_aware is None else gpu_aware)
+            self._gpu_aware = _on_gpu(first) and (_reads_gpus(comm) if gpu_aware is None else gpu_aware)
             begin_alike(ranks, network, {"by_share": by_share, **(settings or {})})
 
     @property
@@ -175,7 +174,7 @@ class DataParallel:
         xp, where = namespace(self._like), device(self._like)
         if flat is None:
             flat = xp.zeros((self._length,), dtype=self._like.dtype, device=where)
-        buffer = flat if self._gpu_aware else own(to_numpy(flat, out=self._locked))
+        buffer = flat if self._gpu_aware else own(to_numpy(flat, page_locked=True))
         not_finite = None
         if not _all_finite(buffer):
             not_finite = (
@@ -186,7 +185,7 @@ class DataParallel:
         self._ranks().add_up(what, buffer, share.weight, error, not_finite)
         weight = self._require_one_size(float(buffer[1]), x)
         if not self._gpu_aware:
-            flat = xp.asarray(buffer, device=where, copy=None if self._locked is None else True)
+            flat = xp.asarray(buffer, device=where)
         if self.by_share:
             flat = flat / weight
         return self._apart(flat)
@@ -223,6 +222,10 @@ def _all_finite(x):
     """Return whether no entry is NaN or infinite, with nothing made that is as large as ``x``."""
     xp = namespace(x)
     return math.isfinite(float(xp.max(x))) and math.isfinite(float(xp.min(x)))
+
+
+def _on_gpu(array):
+    return hasattr(array, "__cuda_array_interface__")
 
 
 def _reads_gpus(comm):

@@ -17,6 +17,7 @@ import time
 
 PATIENCE = 60.0  # seconds for all ranks to connect, and then to end
 END, LEAVE = b"E", b"L"  # what it tells the ranks: one to end all of them, all that they may leave
+FORWARDING = 0.3  # seconds for the launcher to show the message: when a rank ends all, it may drop what it was sent
 INTERVAL = 1.0  # seconds between asking one rank to end all and asking the next
 
 
@@ -140,9 +141,9 @@ def watch(listener, size, token, say):
     while True:
         now = time.monotonic()
         complete = len(judge.names) == size
-        if (complete and not connections.ranks) or (not complete and now > started + PATIENCE):
+        if (not connections.ranks and (complete or judge.verdict)) or (not complete and now > started + PATIENCE):
             return
-        for rank, message in connections.events(INTERVAL):
+        for rank, message in connections.events(FORWARDING if judge.verdict else INTERVAL):
             said = judge.verdict
             if message is None:
                 judge.lose(rank)
@@ -150,6 +151,7 @@ def watch(listener, size, token, say):
                 judge.hear(rank, message)
             if judge.verdict and not said:
                 say(judge.verdict)
+                ask_next = time.monotonic() + FORWARDING
             if len(judge.left) == size and not judge.verdict:
                 connections.tell(set(judge.left), LEAVE)
         if judge.verdict and time.monotonic() >= ask_next:
