@@ -13,8 +13,9 @@
 # %% [markdown]
 # # Chapter 4: what to minimize, and which way is down
 #
-# After *Deep Learning from Scratch*, chapter 4. Run the cells from top to bottom. Where a cell says **exercise**, write your answer
-# and run it together with the cell below it: the library checks what you wrote. Answers are at the end.
+# After *Deep Learning from Scratch*, chapter 4. Run the cells from top to bottom. Where a cell says **exercise**,
+# write your answer and run it together with the cell below it: the library checks what you wrote. Answers are at the
+# end.
 #
 # This needs xpnet with matplotlib: `pip install 'xpnet[plot]'`, or `pip install '.[plot]'` in its repository.
 
@@ -50,8 +51,8 @@ def verdict(what, problem):
 # %% [markdown]
 # ## What a wrong answer costs (4.2)
 #
-# A network gives each of ten classes a probability. How bad is an answer? The cross entropy is −log of the probability of the true
-# class.
+# A network gives each of ten classes a probability. How bad is an answer? The cross entropy is −log of the
+# probability of the true class.
 
 # %%
 t = np.zeros(10)
@@ -62,8 +63,8 @@ for y in (good, bad):
     print(f"squared error {float(sum_squared_error(y, t)):.4f}, cross entropy {float(cross_entropy_error(y, t)):.4f}")
 
 # %% [markdown]
-# **Exercise 1.** Write the cross entropy of a *batch*: `y` is (N, 10), `t` are labels (N,), the answer is one number, the mean
-# over the N samples. What is here takes the sum.
+# **Exercise 1.** Write the cross entropy of a *batch*: `y` is (N, 10), `t` are labels (N,), the answer is one number,
+# the mean over the N samples. What is here takes the sum.
 
 
 # %%
@@ -81,13 +82,13 @@ def check_cross_entropy(answer):
             return f"for {n} samples it is {mine:.4f}, and should be {right:.4f}"
 
 
-verdict("exercise 1", check_cross_entropy(my_cross_entropy))
+verdict("exercise 1", check_cross_entropy(my_cross_entropy));
 
 # %% [markdown]
 # ## The slope (4.3)
 #
-# The central difference (f(x + h) − f(x − h)) / 2h is close to the derivative. How close depends on h, and a smaller one is not always
-# better.
+# The central difference (f(x + h) − f(x − h)) / 2h is close to the derivative. How close depends on h, and a smaller
+# one is not always better.
 
 # %%
 exact = np.exp(0.5)
@@ -99,8 +100,8 @@ ax = plotting.secants(np.exp, 0.5, 0.75, span=(-0.6, 1.6))
 ax.set_title("eˣ at 0.5, with h = 0.75");
 
 # %% [markdown]
-# **Exercise 2.** Here is what many write down first. Two things are wrong with it: it multiplies where it should divide, and its
-# step is so small that x + h *is* x.
+# **Exercise 2.** Here is what many write down first. Two things are wrong with it: it multiplies where it should
+# divide, and its step is so small that x + h *is* x.
 
 
 # %%
@@ -117,14 +118,15 @@ def check_diff(answer):
             return f"the slope of {name} at {x:g} is {mine:.4g}, and should be {right:.4g}"
 
 
-verdict("exercise 2", check_diff(my_diff))
+verdict("exercise 2", check_diff(my_diff));
 
 # %% [markdown]
 # ## Many slopes at once (4.4)
 #
 # The gradient has one slope for each entry: move this one entry, leave all others, put it back.
 #
-# **Exercise 3.** Write it, for arrays of any shape. The start below moves whole rows of a matrix at once, because `x[i]` is a row.
+# **Exercise 3.** Write it, for arrays of any shape. The start below moves whole rows of a matrix at once, because
+# `x[i]` is a row.
 
 
 # %%
@@ -158,7 +160,7 @@ def check_gradient(answer):
             return f"for x of shape {shape} it is\n{mine}\nand should be\n{right}"
 
 
-verdict("exercise 3", check_gradient(my_gradient))
+verdict("exercise 3", check_gradient(my_gradient));
 
 # %% [markdown]
 # ## Downhill (4.4.1)
@@ -175,8 +177,8 @@ end, path = gradient_descent(bowl, np.asarray([-3.0, 4.0]), lr=0.1, step_num=20,
 ax = plotting.descent_path(path, bowl, span=(-5, 5), label="learning rate 0.1, 20 steps")
 
 # %% [markdown]
-# **Exercise 4.** The valley x₀²/20 + x₁² is long and flat in one direction and steep in the other. Find a learning rate that comes
-# within 0.1 of the bottom in 60 steps. (Which is the largest that does not leave the valley?)
+# **Exercise 4.** The valley x₀²/20 + x₁² is long and flat in one direction and steep in the other. Find a learning
+# rate that comes within 0.1 of the bottom in 60 steps. (Which is the largest that does not leave the valley?)
 
 # %%
 my_rate = 0.1
@@ -193,13 +195,14 @@ def check_rate(rate):
     return None if away < 0.1 else f"with {rate:g} it ends {away:.3g} away from the bottom"
 
 
-verdict("exercise 4", check_rate(my_rate))
+verdict("exercise 4", check_rate(my_rate));
 
 # %% [markdown]
 # ## Learning without a derivative (4.5)
 #
-# Now for a network with 39,760 parameters. `network.numerical_gradient` moves each of them up and down, as you did, but follows only
-# what moves, so that it takes milliseconds where a loop takes many seconds. A network that knows no derivative learns:
+# Now for a network with 39,760 parameters. `network.numerical_gradient` moves each of them up and down, as you did,
+# but follows only what moves, so that it takes milliseconds where a loop takes many seconds. A network that knows no
+# derivative learns:
 
 # %%
 (x_train, t_train), (x_test, t_test) = load_mnist(backend=backend)
@@ -234,10 +237,11 @@ def check_biases(gradient):
     return None if largest < 1e-7 else f"the largest difference is {largest:.1e}"
 
 
-verdict("exercise 5", check_biases(my_gradient))
+verdict("exercise 5", check_biases(my_gradient));
 
 # %% [markdown]
-# It is right even before you mend `my_gradient`, because a bias has one axis. Chapter 5 finds the same gradients backward, in one run.
+# It is right even before you mend `my_gradient`, because a bias has one axis. Chapter 5 finds the same gradients
+# backward, in one run.
 #
 # ## Answers
 

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Chapter 5: the same gradients, backward
 #
-# After *Deep Learning from Scratch*, chapter 5. Run the cells from top to bottom. Where a cell says **exercise**, write your answer and
-# run it together with the cell below it: `check_gradients` compares what you wrote with numerical gradients, and says what is wrong.
-# Answers are at the end.
+# After *Deep Learning from Scratch*, chapter 5. Run the cells from top to bottom. Where a cell says **exercise**,
+# write your answer and run it together with the cell below it: `check_gradients` compares what you wrote with
+# numerical gradients, and says what is wrong. Answers are at the end.
 #
 # This needs xpnet with matplotlib: `pip install 'xpnet[plot]'`, or `pip install '.[plot]'` in its repository.
 
@@ -46,8 +46,8 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Apples and oranges (5.1 to 5.4)
 #
-# A graph computes a price forward, and the derivative of the price with respect to everything backward. A multiplication passes back
-# what came, times the *other* input; an addition passes it on.
+# A graph computes a price forward, and the derivative of the price with respect to everything backward. A
+# multiplication passes back what came, times the *other* input; an addition passes it on.
 
 # %%
 apple_layer, tax_layer = MulLayer(), MulLayer()
@@ -58,8 +58,8 @@ dapple, dapples = apple_layer.backward(dapple_cost)
 print(f"price {price:g}; one apple more costs {dapples:g}, a price of 1 more for an apple {dapple:g}")
 
 # %% [markdown]
-# **Exercise 1.** Three oranges at 150 come into the same bag. By how much does the price rise with one orange more? Fill in what is
-# missing, with two `MulLayer` and one `AddLayer` beside those above.
+# **Exercise 1.** Three oranges at 150 come into the same bag. By how much does the price rise with one orange more?
+# Fill in what is missing, with two `MulLayer` and one `AddLayer` beside those above.
 
 # %%
 my_price, my_doranges = None, None
@@ -75,8 +75,8 @@ else:
 #
 # A layer keeps in `forward` what its `backward` needs. `backward` gets ∂L/∂output and returns ∂L/∂input.
 #
-# **Exercise 2.** tanh is a common activation; its derivative is 1 − tanh². The `backward` below is wrong. Run the check, read what it
-# says, and mend it.
+# **Exercise 2.** tanh is a common activation; its derivative is 1 − tanh². The `backward` below is wrong. Run the
+# check, read what it says, and mend it.
 
 
 # %%
@@ -98,8 +98,8 @@ check_gradients(MyTanh(), x)
 #
 # It names what it learns in `parameters`, and keeps the gradient of each beside it: `dgamma` for `gamma`.
 #
-# **Exercise 3.** This layer multiplies each feature by a factor of its own. A factor acts on every sample of the batch; what is
-# missing in its gradient?
+# **Exercise 3.** This layer multiplies each feature by a factor of its own. A factor acts on every sample of the
+# batch; what is missing in its gradient?
 
 
 # %%
@@ -124,8 +124,8 @@ check_gradients(MyScale(rng.normal(size=4)), x)
 # %% [markdown]
 # ## A network, checked (5.7)
 #
-# `TwoLayerNet` is a row of layers: Affine, ReLU, Affine, and softmax with cross entropy at the end. Its 39,760 gradients by
-# backpropagation are compared with numerical ones, every entry:
+# `TwoLayerNet` is a row of layers: Affine, ReLU, Affine, and softmax with cross entropy at the end. Its 39,760
+# gradients by backpropagation are compared with numerical ones, every entry:
 
 # %%
 (x_train, t_train), (x_test, t_test) = load_mnist(backend=backend)
@@ -133,11 +133,11 @@ network = TwoLayerNet(784, 50, 10, backend=backend)
 check_gradients(network, x_test[:100, ...], t_test[:100])
 
 # %% [markdown]
-# An entry at a *kink* is no mistake: there the loss bends within the step, as where a ReLU switches, and backpropagation gives one of the
-# two slopes.
+# An entry at a *kink* is no mistake: there the loss bends within the step, as where a ReLU switches, and
+# backpropagation gives one of the two slopes.
 #
-# **Exercise 4.** Build a network of three affine layers, 784-30-20-10, with ReLU between them, and check it. `Affine(W, b)` takes the
-# arrays themselves; start the weights with standard deviation 0.1.
+# **Exercise 4.** Build a network of three affine layers, 784-30-20-10, with ReLU between them, and check it.
+# `Affine(W, b)` takes the arrays themselves; start the weights with standard deviation 0.1.
 
 # %%
 my_network = None
@@ -174,8 +174,8 @@ print(f"{wrong.size} of {labels.size} are wrong")
 plotting.images(to_numpy(x_test)[wrong[:20]], labels[wrong[:20]], answers[wrong[:20]]);
 
 # %% [markdown]
-# **Exercise 5.** Make it better: at least 96.5 % of the test images after 1,800 batches of 100. A larger learning rate, or more hidden
-# units?
+# **Exercise 5.** Make it better: at least 96.5 % of the test images after 1,800 batches of 100. A larger learning
+# rate, or more hidden units?
 
 # %%
 my_settings = {"hidden": 50, "learning_rate": 0.1}
@@ -184,8 +184,7 @@ my_settings = {"hidden": 50, "learning_rate": 0.1}
 # %%
 def accuracy_of(hidden, learning_rate):
     network = TwoLayerNet(784, hidden, 10, dtype="float32", backend=backend)
-    for record in train(network, x_train, t_train, x_test, t_test, iterations=1800, learning_rate=learning_rate):
-        pass
+    *_, record = train(network, x_train, t_train, x_test, t_test, iterations=1800, learning_rate=learning_rate)
     print(f"hidden {hidden}, learning rate {learning_rate:g}: {100 * record.test_accuracy:.2f} %")
     return record.test_accuracy
 
