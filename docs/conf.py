@@ -1,6 +1,11 @@
 """The documentation: `sphinx-build -W docs docs/_build`, with `-D plot_gallery=0` without running the picture scripts."""
 
 import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import measured
 
 import xpnet
 
@@ -23,7 +28,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/ch\d",
-    "ignore_pattern": r"/(?!ch\d)[^/]*\.py$",
+    "ignore_pattern": r"(^|/)(?!ch\d)[^/]*\.py$",
+    "write_computation_times": False,
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_signature": False,
@@ -52,4 +58,5 @@ def as_plain_text(app, what, name, item, options, lines):
 
 def setup(app):
     """Connect what only this project needs."""
+    measured.write()
     app.connect("autodoc-process-docstring", as_plain_text, priority=400)
