@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import measured
+import generated
 
 import xpnet
 
 project, author, copyright = "xpnet", "the xpnet contributors", "the xpnet contributors"
 version = release = xpnet.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 nitpicky = True
 
 myst_enable_extensions = ["html_image"]
@@ -58,5 +58,5 @@ def as_plain_text(app, what, name, item, options, lines):
 
 def setup(app):
     """Connect what only this project needs."""
-    measured.write()
+    generated.write()
     app.connect("autodoc-process-docstring", as_plain_text, priority=400)

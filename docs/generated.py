@@ -1,4 +1,4 @@
-"""Write the tables of the benchmark page from the figures in examples/results, with what benchmark.py itself prints."""
+"""Write what pages are made of: the figures in examples/results, as benchmark.py itself prints them, and the path."""
 
 import contextlib
 import io
@@ -33,12 +33,15 @@ def tables(measured):
 
 
 def write():
-    """Write a page for every machine that was measured, of which docs/benchmark.md includes all."""
-    pages = []
+    """Write the tables of docs/benchmark.md, and the page docs/path.md."""
+    parts = []
     for file in sorted((EXAMPLES / "results").glob("*.json")):
         measured = json.loads(file.read_text(encoding="utf-8"))
         if measured.keys() >= {"machine", "results"}:
-            pages.append(f"## {measured['machine'].get('gpu') or measured['machine']['cpu']}\n\n{tables(measured)}")
+            parts.append(f"## {measured['machine'].get('gpu') or measured['machine']['cpu']}\n\n{tables(measured)}")
     folder = DOCS / "_generated"
     folder.mkdir(exist_ok=True)
-    (folder / "measured.md").write_text("\n".join(pages), encoding="utf-8")
+    (folder / "measured.md").write_text("\n".join(parts), encoding="utf-8")
+    path = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    path = path.replace('src="pictures/', 'src="../examples/pictures/')
+    (DOCS / "path.md").write_text(path, encoding="utf-8")
