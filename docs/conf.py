@@ -1,4 +1,4 @@
-"""The documentation: `sphinx-build -W docs docs/_build`, with `-D plot_gallery=0` without running the picture scripts."""
+"""The documentation: `sphinx-build -W docs docs/_build`; with `-D plot_gallery=0` no picture script runs."""
 
 import re
 import sys
@@ -49,7 +49,7 @@ SPECIAL = re.compile(r"(?<![\w`])(``.+?``)|([|*_`\\])")
 
 
 def as_plain_text(app, what, name, item, options, lines):
-    """Leave to a docstring its literals and lists; what reStructuredText would take for more is text: |a − n|, *, x_."""
+    """Leave to a docstring its literals and lists; what else reStructuredText would see is text: |a − n|, *, x_."""
     lines[:] = [
         line if line.lstrip().startswith((">>>", "...")) else SPECIAL.sub(lambda m: m[1] or "\\" + m[2], line)
         for line in lines
