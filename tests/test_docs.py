@@ -1,11 +1,9 @@
-"""The documentation: its code runs, its links lead somewhere, and its API page is whole."""
+"""The documentation: its code runs, and its links lead somewhere."""
 
 import re
 from pathlib import Path
 
 import pytest
-
-import xpnet
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -20,14 +18,9 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(name, capsys):
     assert capsys.readouterr().out
 
 
-def test_the_api_page_lists_every_public_name_once():
-    listed = re.findall(r"(?m)^\.\. auto(?:function|class|exception):: (\w+)", (DOCS / "api.rst").read_text("utf-8"))
-    assert sorted(listed) == sorted(xpnet.__all__)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_and_into_the_repository_lead_somewhere(page):
-    made = {"gallery/index.rst", "path.md"}  # while the documentation is built
+    made = {"gallery/index.rst", "path.md", "api.rst"}  # while the documentation is built
     for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)|`[^`<]+ <([^>]+)>`", page.read_text(encoding="utf-8")):
         target = "".join(target)
         assert target in made or (page.parent / target).exists(), target
