@@ -1,19 +1,25 @@
-"""The documentation: `sphinx-build -W docs docs/_build`, with `-D plot_gallery=0` without running the picture scripts."""
+"""The documentation: `sphinx-build -W docs docs/_build`; with `-D plot_gallery=0` no picture script runs."""
 
 import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import generated
 
 import xpnet
 
 project, author, copyright = "xpnet", "the xpnet contributors", "the xpnet contributors"
 version = release = xpnet.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 nitpicky = True
 
 myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "__new__"}  # of named tuples, which says nothing
 autodoc_class_signature = "separated"  # a class and what it takes on lines of their own
 add_module_names = False
 python_use_unqualified_type_names = True
@@ -23,7 +29,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/ch\d",
-    "ignore_pattern": r"/(?!ch\d)[^/]*\.py$",
+    "ignore_pattern": r"(^|/)(?!ch\d)[^/]*\.py$",
+    "write_computation_times": False,
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_signature": False,
@@ -43,7 +50,7 @@ SPECIAL = re.compile(r"(?<![\w`])(``.+?``)|([|*_`\\])")
 
 
 def as_plain_text(app, what, name, item, options, lines):
-    """Leave to a docstring its literals and lists; what reStructuredText would take for more is text: |a − n|, *, x_."""
+    """Leave to a docstring its literals and lists; what else reStructuredText would see is text: |a − n|, *, x_."""
     lines[:] = [
         line if line.lstrip().startswith((">>>", "...")) else SPECIAL.sub(lambda m: m[1] or "\\" + m[2], line)
         for line in lines
@@ -52,4 +59,5 @@ def as_plain_text(app, what, name, item, options, lines):
 
 def setup(app):
     """Connect what only this project needs."""
+    generated.write()
     app.connect("autodoc-process-docstring", as_plain_text, priority=400)

@@ -55,10 +55,9 @@ def plant(mistake, network, xp):
 MISTAKES = [line.split()[0] for line in __doc__.splitlines() if line.startswith("  ")]
 
 
-def command_line():
-    parser = argparse.ArgumentParser(
-        description=__doc__, usage="%(prog)s [options]", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def command_line(prog):
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog, "%(prog)s [options]", __doc__, formatter_class=raw)
     add = parser.add_argument
     add("--plant", choices=MISTAKES, help="break backpropagation in this way")
     add("--activation", choices=("relu", "sigmoid"), default="relu", help="%(default)s by default")
@@ -72,9 +71,10 @@ def command_line():
     return parser
 
 
-def main():
-    parser = command_line()
-    options = parser.parse_args()
+def main(arguments=None, prog=None):
+    """Run the command line, or ``arguments`` of a command ``prog``; return the exit status."""
+    parser = command_line(prog)
+    options = parser.parse_args(arguments)
     hidden = 10 if options.plant == "transpose" else options.hidden
     try:
         backend = get_backend(options.backend)

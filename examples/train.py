@@ -49,8 +49,8 @@ def rate(text):
     return number
 
 
-def command_line():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage="%(prog)s [options]")
+def command_line(prog):
+    parser = argparse.ArgumentParser(prog, "%(prog)s [options]", __doc__.splitlines()[0])
     add = parser.add_argument
     add("--hidden", type=count, default=50, metavar="N", help="hidden units (%(default)s)")
     add("--activation", choices=("relu", "sigmoid"), default="relu", help="%(default)s by default")
@@ -149,9 +149,11 @@ def draw(options, records, network, x, t):
         ax.figure.savefig(options.show_mistakes) if options.show_mistakes else plt.show()
 
 
-def main():
-    parser = command_line()
-    options = parser.parse_args()
+def main(arguments=None, prog=None):
+    """Run the command line, or ``arguments`` of a command ``prog``; return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = command_line(prog)
+    options = parser.parse_args(arguments)
     settings = {name: getattr(options, name) for name in RUN}
     comm = ranks = None
 
@@ -234,7 +236,8 @@ def main():
         print("stopped by Ctrl-C; the network as it is now:")
     print(f"test accuracy {float(network.accuracy(x_test, t_test)):.4f}", flush=True)
     if interrupted and options.checkpoint:
-        again = [*sys.argv, *([] if options.resume else ["--resume"])]
+        command = shlex.split(prog)[1:] if prog else sys.argv[:1]
+        again = [*command, *arguments, *([] if options.resume else ["--resume"])]
         launch = ["mpiexec", "-n", f"{comm.size}", "python", "-m", "mpi4py"] if comm else ["python"]
         print(f"{options.checkpoint} holds the last whole epoch; to go on: {shlex.join([*launch, *again])}")
     if pictures and not interrupted and getattr(network, "leader", True):
