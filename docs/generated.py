@@ -1,8 +1,8 @@
 """Write the pages that are made of other files: figures that were measured, the path, and a list of public names."""
 
 import contextlib
-import io
 import inspect
+import io
 import json
 import sys
 from itertools import groupby

@@ -4,12 +4,15 @@
     python gpu.py FOLDER --only capture,steps        the parts whose names begin so
     python gpu.py FOLDER --minutes 4 --quick         tiny sizes, to see that it runs
 
-It needs CuPy and a GPU; PyTorch and JAX are measured beside it where they are installed for CUDA. Each part (they are in
-gpu_parts.py) is a process of its own with a limit of time. FOLDER gets gpu.json with every number, gpu.md with a table and
-gpu.log with what the parts said; they are written anew after every number, so that a run cut short keeps what it has.
+It needs CuPy and a GPU; PyTorch and JAX are measured beside it where they are installed for CUDA. Each part (they are
+in gpu_parts.py) is a process of its own with a limit of time. FOLDER gets gpu.json with every number, gpu.md with a
+table and gpu.log with what the parts said; they are written anew after every number, so that a run cut short keeps what
+it has.
 """
 
+# ruff: noqa: D102
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -62,7 +65,12 @@ class Results:
             self.write("gpu.md", self.table())
 
     def table(self):
-        lines = [f"xpnet on a GPU, {self.began}, `{self.head['command']}`", "", "| part | what | result |", "|---|---|--:|"]
+        lines = [
+            f"xpnet on a GPU, {self.began}, `{self.head['command']}`",
+            "",
+            "| part | what | result |",
+            "|---|---|--:|",
+        ]
         for row in self.rows:
             cells = (str(row[key]).replace("|", "/").replace("\n", " ") for key in ("part", "what", "value"))
             lines.append(f"| {' | '.join(cells)} |")
@@ -81,7 +89,17 @@ def command(part, quick):
     if part == "suite":
         workers = ["-n", str(max(2, (os.cpu_count() or 2) - 2))] if importable("xdist") else []
         tests = ["tests/test_layers.py", "tests/test_losses.py"] if quick else []
-        return [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", *workers, *tests], environment
+        return [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "--tb=short",
+            "-p",
+            "no:cacheprovider",
+            *workers,
+            *tests,
+        ], environment
     return [sys.executable, str(HERE / "gpu_parts.py"), part, *(["--quick"] if quick else [])], environment
 
 
@@ -98,7 +116,9 @@ class Suite:
         self.add, self.counts, self.failed = add, {}, []
 
     def line(self, line):
-        found = re.search(r"(?:(PASSED|FAILED|ERROR|SKIPPED)\s+(\S+::\S.*)|(\S+::.*\S)\s+(PASSED|FAILED|ERROR|SKIPPED))", line)
+        found = re.search(
+            r"(?:(PASSED|FAILED|ERROR|SKIPPED)\s+(\S+::\S.*)|(\S+::.*\S)\s+(PASSED|FAILED|ERROR|SKIPPED))", line
+        )
         if found and (" - " not in line or "[gw" in line):
             outcome, name = found[1] or found[4], found[2] or found[3]
             self.counts[outcome] = self.counts.get(outcome, 0) + 1
@@ -107,7 +127,14 @@ class Suite:
 
     def end(self, status):
         told = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
-        self.add({"part": "suite", "what": "XPNET_BACKEND=cupy python -m pytest", "value": f"{told} ({status})", "failed": self.failed})
+        self.add(
+            {
+                "part": "suite",
+                "what": "XPNET_BACKEND=cupy python -m pytest",
+                "value": f"{told} ({status})",
+                "failed": self.failed,
+            }
+        )
         for name in self.failed[:100]:
             self.add({"part": "suite", "what": "not passed", "value": name})
 
@@ -119,8 +146,14 @@ def run_part(part, limit, options, results, log):
     log.flush()
     suite = Suite(results.add) if part == "suite" else None
     process = subprocess.Popen(
-        arguments, cwd=HERE.parent, env=environment, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+        arguments,
+        cwd=HERE.parent,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
     )
 
     def read():
@@ -140,10 +173,8 @@ def run_part(part, limit, options, results, log):
     except subprocess.TimeoutExpired:
         status = f"stopped after {limit:.0f} s"
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     reader.join(timeout=5)
     log.flush()
     if suite:

@@ -1,6 +1,6 @@
-"""What gpu.py tests and measures: each part is run by `python gpu_parts.py PART` and prints a JSON row for each result."""
+"""What gpu.py tests and measures: `python gpu_parts.py PART` runs a part and prints a JSON row for each result."""
 
-# ruff: noqa: D102
+# ruff: noqa: D102, B023 (each function is called before its loop goes on)
 import argparse
 import json
 import os
@@ -19,7 +19,12 @@ from xpnet.compiling import CompileError, compiled
 
 RATE = 0.1
 NAMES = {"cupy": "cupy", "torch": "torch:cuda", "jax": "jax", "numpy": "numpy"}  # backends, by the part's last word
-SIZES = {(50, 100): 600, (512, 1000): 100, (2048, 10_000): 20, (8192, 60_000): 3}  # (hidden, batch): steps timed at once
+SIZES = {
+    (50, 100): 600,
+    (512, 1000): 100,
+    (2048, 10_000): 20,
+    (8192, 60_000): 3,
+}  # (hidden, batch): steps timed at once
 TINY = {(10, 10): 6, (20, 20): 3}
 
 
@@ -82,21 +87,29 @@ class Scale:
 
 
 def deep(backend, dtype, last=()):
-    """Return 784-40-30-10 with a user's layer; ``last`` are the layers at the end, the output layer the last of them."""
+    """Return 784-40-30-10 with a user's layer; ``last`` are the layers at the end, of which the last measures."""
     rng = np.random.default_rng(1)
 
     def affine(rows, columns):
         return xpnet.Affine(
-            backend.asarray(rng.normal(size=(rows, columns)) * rows**-0.5, dtype), backend.asarray(np.zeros(columns), dtype)
+            backend.asarray(rng.normal(size=(rows, columns)) * rows**-0.5, dtype),
+            backend.asarray(np.zeros(columns), dtype),
         )
 
-    layers = [affine(784, 40), xpnet.Relu(), Scale(backend.asarray(np.ones(40), dtype)), affine(40, 30), xpnet.Sigmoid()]
+    layers = [
+        affine(784, 40),
+        xpnet.Relu(),
+        Scale(backend.asarray(np.ones(40), dtype)),
+        affine(40, 30),
+        xpnet.Sigmoid(),
+    ]
     layers += [affine(30, 10), *[kind() for kind in last[:-1]]]
     return xpnet.Network(layers, *[kind() for kind in last[-1:]])
 
 
 def networks(backend, dtype):
     """Return {name: function that makes a network}."""
+
     def two(activation):
         return lambda: xpnet.TwoLayerNet(784, 50, 10, activation=activation, dtype=dtype, backend=backend)
 
@@ -132,7 +145,9 @@ def about_machine(part):
     """Name the machine: processor, GPU, driver, versions."""
     from benchmark_report import machine
 
-    options = argparse.Namespace(backend="cupy", absent={n: w for n in ("torch", "jax") if (w := peers.why_absent(n, True))})
+    options = argparse.Namespace(
+        backend="cupy", absent={n: w for n in ("torch", "jax") if (w := peers.why_absent(n, True))}
+    )
     for key, value in machine(options).items():
         part.add(key, json.dumps(value) if isinstance(value, dict) else value)
     import cupy
@@ -140,7 +155,9 @@ def about_machine(part):
     free, total = cupy.cuda.runtime.memGetInfo()
     part.add("GPU memory", f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} free")
     part.add("CUDA", f"driver {cupy.cuda.runtime.driverGetVersion()}, runtime {cupy.cuda.runtime.runtimeGetVersion()}")
-    part.add("CuPy's accelerators", str(cupy._core.get_routine_accelerators() + cupy._core.get_reduction_accelerators()))
+    part.add(
+        "CuPy's accelerators", str(cupy._core.get_routine_accelerators() + cupy._core.get_reduction_accelerators())
+    )
 
 
 def capture(part):
@@ -154,10 +171,17 @@ def capture(part):
                     continue
                 what = f"{gradient}, {name}, {dtype}"
                 part.attempt(what, lambda: compare(part, what, make, images(part, count, dtype), order, gradient))
-    part.attempt("integer labels", lambda: compare(
-        part, "integer labels", networks(part.backend, "float32")["relu"], images(part, count, one_hot=False), order,
-        "backpropagation"))
-
+    part.attempt(
+        "integer labels",
+        lambda: compare(
+            part,
+            "integer labels",
+            networks(part.backend, "float32")["relu"],
+            images(part, count, one_hot=False),
+            order,
+            "backpropagation",
+        ),
+    )
 
     if part.library == "cupy" and part.failed and os.environ.get("CUPY_ACCELERATORS") != "":
         part.add("what was refused, once more without CuPy's accelerators", "follows")
@@ -226,7 +250,10 @@ def compare(part, what, make, data, order, gradient):
     part.add(
         what,
         f"parameters differ by {single:.1e} after one step, {after:.1e} after {len(order)}; losses by {loss:.1e}",
-        single=float(single), after=float(after), loss=float(loss), compiling=took,
+        single=float(single),
+        after=float(after),
+        loss=float(loss),
+        compiling=took,
     )
     for kind, work in (("plain", plain_steps(plain, x, t, order, step)), ("compiled", lambda: steps(order))):
         held = plain if kind == "plain" else network
@@ -267,8 +294,13 @@ def train_ours(part, data, iterations, way, weights):
         ours.reset(weights)
         start = perf_counter()
         training = xpnet.train(
-                        ours.net, *ours.data["train"], *ours.data["test"], iterations=iterations, learning_rate=RATE,
-            rng=np.random.default_rng(0), compile=way,
+            ours.net,
+            *ours.data["train"],
+            *ours.data["test"],
+            iterations=iterations,
+            learning_rate=RATE,
+            rng=np.random.default_rng(0),
+            compile=way,
         )
         records = list(training)
         took = perf_counter() - start
@@ -335,14 +367,18 @@ def gradients(part):
         for dtype in ("float32", "float64"):
             for hidden, batch in [(20, 10)] if part.quick else [(50, 100), (1000, 100)]:
                 what = f"784-{hidden}-10, {activation}, {dtype}, batch {batch}"
-                part.attempt(what, lambda w=what, a=activation, d=dtype, h=hidden, b=batch: gradient(part, w, a, d, h, b))
+                part.attempt(
+                    what, lambda w=what, a=activation, d=dtype, h=hidden, b=batch: gradient(part, w, a, d, h, b)
+                )
 
 
 def gradient(part, what, activation, dtype, hidden, batch):
     network = xpnet.TwoLayerNet(784, hidden, 10, activation=activation, dtype=dtype, backend=part.backend)
     x, t = images(part, batch, dtype)
     found, right = network.numerical_gradient(x, t), network.gradient(x, t)
-    differs = max(float(np.max(np.abs(host(found[k]) - host(right[k])) / np.max(np.abs(host(right[k]))))) for k in right)
+    differs = max(
+        float(np.max(np.abs(host(found[k]) - host(right[k])) / np.max(np.abs(host(right[k]))))) for k in right
+    )
     part.add(f"numerical from backpropagated, {what}", f"{differs:.1e} of the largest entry", relative=differs)
     held = {}
     part.time(f"numerical gradient, {what}", lambda: held.update(network.numerical_gradient(x, t)), lambda: held["W2"])
@@ -383,8 +419,9 @@ def chapter4(part):
             network = xpnet.TwoLayerNet(784, 50, 10, activation="sigmoid", dtype="float32", backend=part.backend)
             size = 10 if part.quick else 100
             start = perf_counter()
-            records = list(xpnet.train(
-                network, x, t, iterations=iterations, batch_size=size, gradient=gradient, compile=way))
+            records = list(
+                xpnet.train(network, x, t, iterations=iterations, batch_size=size, gradient=gradient, compile=way)
+            )
             took = perf_counter() - start
             losses[gradient, way] = np.concatenate([record.losses for record in records])
             part.add(what, f"{took:.3g} s, loss {losses[gradient, way][-1]:.4f}", seconds=took)
@@ -392,8 +429,10 @@ def chapter4(part):
         part.attempt(what, work)
     if len(losses) == 3:
         a, b, c = losses.values()
-        part.add("largest difference of a loss", f"compiled from plain {np.max(np.abs(a - b)):.1e}, "
-                 f"from backpropagation {np.max(np.abs(a - c)):.1e}")
+        part.add(
+            "largest difference of a loss",
+            f"compiled from plain {np.max(np.abs(a - b)):.1e}, from backpropagation {np.max(np.abs(a - c)):.1e}",
+        )
 
 
 def memory(part):
@@ -427,7 +466,10 @@ def memory(part):
         with Watch():
             work()
         peak = max(found) - before
-        part.add(f"784-{hidden}-10, batch 100: memory of {name}", f"{peak / 2**20:.1f} MiB, parameters {parameters / 2**20:.1f}")
+        part.add(
+            f"784-{hidden}-10, batch 100: memory of {name}",
+            f"{peak / 2**20:.1f} MiB, parameters {parameters / 2**20:.1f}",
+        )
 
     order = part.backend.asarray(np.random.default_rng(0).permutation(2000).reshape(-1, 100))
     step = step_of("backpropagation")
@@ -457,14 +499,19 @@ def as_typed(part):
         start = perf_counter()
         run = subprocess.run([sys.executable, script, *extra], capture_output=True, text=True)
         took = perf_counter() - start
-        lines = (run.stdout.splitlines() or [""])
+        lines = run.stdout.splitlines() or [""]
         what = f"XPNET_BACKEND=cupy python examples/train.py {' '.join(extra)}"
         part.add(what, f"{took:.1f} s: {lines[-1]}; {lines[0]}; {run.stderr[-500:]}", seconds=took)
 
 
 def examples(part):
     """Run the other examples on CuPy."""
-    for name in ("check_gradients.py", "train_numerically.py", "ch4_5_numerical_training.py", "ch5_7_gradient_check.py"):
+    for name in (
+        "check_gradients.py",
+        "train_numerically.py",
+        "ch4_5_numerical_training.py",
+        "ch5_7_gradient_check.py",
+    ):
         script = Path(__file__).with_name(name)
         extra = ["--iterations", "20"] if name == "train_numerically.py" else []
         env = {**os.environ, "MPLBACKEND": "agg"}
@@ -475,8 +522,16 @@ def examples(part):
 
 
 PARTS = {
-    "machine": about_machine, "capture": capture, "train": training, "steps": steps, "gradients": gradients,
-    "parity": parity, "chapter4": chapter4, "memory": memory, "as-typed": as_typed, "examples": examples,
+    "machine": about_machine,
+    "capture": capture,
+    "train": training,
+    "steps": steps,
+    "gradients": gradients,
+    "parity": parity,
+    "chapter4": chapter4,
+    "memory": memory,
+    "as-typed": as_typed,
+    "examples": examples,
 }
 
 
