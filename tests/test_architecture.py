@@ -259,6 +259,14 @@ def test_importing_the_library_imports_no_array_library(asked):
     assert not loaded & (LIBRARIES | {"matplotlib", "scipy", "tqdm"})
 
 
+def test_the_page_of_files_says_what_each_module_says():
+    page = (PACKAGE.parent / "docs" / "files.md").read_text(encoding="utf-8")
+    for name, path in MODULES.items():
+        first_line = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
+        where = path.relative_to(PACKAGE.parent).as_posix()
+        assert f"| `{where}` | {first_line} |" in page, f"docs/files.md: give {name} its line"
+
+
 # ── Public names ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
