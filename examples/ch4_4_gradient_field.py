@@ -16,7 +16,8 @@ from xpnet.showing import command_line, show_or_save
 options = command_line(__doc__)
 
 
-# %% The function of the book, its three gradients, and those on a whole grid of points
+# %%
+# The function of the book, its three gradients, and those on a whole grid of points
 def bowl(x):
     return np.sum(x**2)
 
