@@ -15,6 +15,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build", "_generated"]
 nitpicky = True
 
+smartquotes = False  # two hyphens are an option
+suppress_warnings = ["myst.header"]  # the sections of a page may be of any level
 myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 

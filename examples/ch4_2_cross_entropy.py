@@ -1,5 +1,5 @@
-"""What a wrong answer costs: −log x and the cross entropy (book, 4.2.2)
-=====================================================================
+"""What a wrong answer costs: −log x and the cross entropy (book, 4.2.2).
+======================================================================
 
 What a network pays for the probability it gave to the true class.
 
@@ -16,7 +16,8 @@ from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 
-# %% The probability of the true class, class 2 of 10, from nearly 0 to 1
+# %%
+# The probability of the true class, class 2 of 10, from nearly 0 to 1
 t = np.zeros(10)
 t[2] = 1.0
 
@@ -31,7 +32,8 @@ p = np.linspace(0.001, 1.0, 500)
 cross_entropy = [float(cross_entropy_error(answer(each), t)) for each in p]
 squares = [float(sum_squared_error(answer(each), t)) for each in p]
 
-# %% As in the book: class 2 gets 0.6, or only 0.1
+# %%
+# As in the book: class 2 gets 0.6, or only 0.1
 book = [float(cross_entropy_error(answer(each), t)) for each in (0.6, 0.1)]
 print("loss at 0.6 and 0.1:", *book)
 

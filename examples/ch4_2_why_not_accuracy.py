@@ -1,5 +1,5 @@
-"""Why accuracy cannot be the loss (book, 4.2.5)
-=============================================
+"""Why accuracy cannot be the loss (book, 4.2.5).
+==============================================
 
 Against one weight the accuracy is flat almost everywhere.
 
@@ -16,14 +16,16 @@ from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 
-# %% A network that is neither ignorant nor finished
+# %%
+# A network that is neither ignorant nor finished
 (x_train, t_train), (x_test, t_test) = load_mnist()
 network = TwoLayerNet(784, 50, 10)
 for _ in train(network, x_train, t_train, iterations=3 if options.quick else 300):
     pass
 x, t = x_test[:100, ...], t_test[:100]
 
-# %% Loss and accuracy as functions of one weight: from hidden unit 0 to the score of the digit 4
+# %%
+# Loss and accuracy as functions of one weight: from hidden unit 0 to the score of the digit 4
 unit, digit = 0, 4
 trained = to_numpy(network.params["W2"]).copy()
 

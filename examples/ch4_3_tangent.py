@@ -1,5 +1,5 @@
-"""The derivative is the slope of the tangent (book, 4.3.2)
-========================================================
+"""The derivative is the slope of the tangent (book, 4.3.2).
+=========================================================
 
 f(x) = 0.01x² + 0.1x, with its tangents at 5 and at 10.
 """
@@ -11,7 +11,8 @@ from xpnet.showing import command_line, show_or_save
 options = command_line(__doc__)
 
 
-# %% The function of the book, its derivative at two places, and the tangent there
+# %%
+# The function of the book, its derivative at two places, and the tangent there
 def f(x):
     return 0.01 * x**2 + 0.1 * x
 

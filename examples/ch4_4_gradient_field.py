@@ -1,5 +1,5 @@
-"""A bowl and its gradient field (book, 4.4)
-=========================================
+"""A bowl and its gradient field (book, 4.4).
+==========================================
 
 x₀² + x₁²: at every point, which way is down and how steep.
 
@@ -16,7 +16,8 @@ from xpnet.showing import command_line, show_or_save
 options = command_line(__doc__)
 
 
-# %% The function of the book, its three gradients, and those on a whole grid of points
+# %%
+# The function of the book, its three gradients, and those on a whole grid of points
 def bowl(x):
     return np.sum(x**2)
 

@@ -1,5 +1,5 @@
-"""Learning without a derivative (book, 4.5)
-=========================================
+"""Learning without a derivative (book, 4.5).
+==========================================
 
 One network is trained twice, by numerical gradients and by backpropagation, and there is one curve.
 
@@ -32,7 +32,8 @@ with progress(2 * iterations) as bar:
         ends[gradient] = to_numpy(network.params["W1"])
 print(f"largest difference of a weight in W1 at the end: {abs(ends['numerical'] - ends['backpropagation']).max():.1e}")
 
-# %% What parts the two losses, counted in units of the last binary digit that float64 keeps of them
+# %%
+# What parts the two losses, counted in units of the last binary digit that float64 keeps of them
 units = (losses["numerical"] - losses["backpropagation"]) / np.spacing(losses["backpropagation"])
 equal = units == 0
 count = np.arange(1, iterations + 1)

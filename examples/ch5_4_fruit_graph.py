@@ -1,5 +1,5 @@
-"""Apples and oranges: a graph, forward and backward (book, 5.1 to 5.4)
-====================================================================
+"""Apples and oranges: a graph, forward and backward (book, 5.1 to 5.4).
+=====================================================================
 
 Values go forward through a computational graph, gradients backward.
 
@@ -15,7 +15,8 @@ from xpnet.showing import command_line, show_or_save
 
 options = command_line(__doc__)
 
-# %% Forward: what does it cost?
+# %%
+# Forward: what does it cost?
 apple, apples, orange, oranges, tax = 100, 2, 150, 3, 1.1
 apple_layer, orange_layer, sum_layer, tax_layer = MulLayer(), MulLayer(), AddLayer(), MulLayer()
 apple_cost = apple_layer.forward(apple, apples)
@@ -23,7 +24,8 @@ orange_cost = orange_layer.forward(orange, oranges)
 cost = sum_layer.forward(apple_cost, orange_cost)
 price = tax_layer.forward(cost, tax)
 
-# %% Backward: how much does the price rise with each of these numbers?
+# %%
+# Backward: how much does the price rise with each of these numbers?
 dprice = 1
 dcost, dtax = tax_layer.backward(dprice)
 dapple_cost, dorange_cost = sum_layer.backward(dcost)

@@ -1,5 +1,5 @@
-"""A gradient check as a map (book, 5.7.3)
-=======================================
+"""A gradient check as a map (book, 5.7.3).
+========================================
 
 Where backpropagation and numerical gradients disagree.
 
@@ -16,10 +16,12 @@ from xpnet.showing import command_line, show_or_save
 options = command_line(__doc__)
 backend = get_backend()
 
-# %% A network that is right
+# %%
+# A network that is right
 right = TwoLayerNet(784, 10, 10, activation="sigmoid", weight_init_std=0.1)
 
-# %% The same network with a mistake: the gradient of weight (406, 3) has the wrong sign
+# %%
+# The same network with a mistake: the gradient of weight (406, 3) has the wrong sign
 signs = to_numpy(right.params["W1"]) * 0 + 1
 weight = (406, 3)
 signs[weight] = -1
@@ -38,7 +40,8 @@ class CarelessAffine(Affine):
 W1, b1, W2, b2 = right.params.values()
 careless = Network([CarelessAffine(W1, b1), Sigmoid(), Affine(W2, b2)])
 
-# %% One batch, both gradients of both networks: where they agree, a weight lies on the diagonal
+# %%
+# One batch, both gradients of both networks: where they agree, a weight lies on the diagonal
 _, (x_test, t_test) = load_mnist()
 x, t = x_test[:100, ...], t_test[:100]
 figure, rows = plotting.subplots(2, 2, figsize=(9, 6), width_ratios=(1, 1.8))
@@ -52,13 +55,14 @@ for (pairs, tiles), name, network in zip(rows, ("right", "one wrong sign"), (rig
     plotting.gradient_map(backprop, numerical, tiles, shape=(28, 28), columns=5)
     tiles.set_title(" ".join(tiles.get_title().split()))
 
-# %% The wrong one, once more by name
+# the wrong one, once more by name
 place = 1000 * float(numerical[weight]), 1000 * float(backprop[weight])
 pairs.plot(*place, color=plotting.VERMILION, marker="o", markersize=7)
 text = {"textcoords": "offset points", "va": "center", "color": plotting.VERMILION, "weight": "bold"}
 pairs.annotate(f"weight {weight}", place, (-14, 20), **text)
 show_or_save(figure, "ch5_7_gradient_check", options)
 
-# %% What the check says about each
+# %%
+# What the check says about each
 print(check_gradients(right, x, t))
 print(check_gradients(careless, x, t))

@@ -1,5 +1,5 @@
-"""Learning curves (book, 5.7.4)
-=============================
+"""Learning curves (book, 5.7.4).
+==============================
 
 The book's training run on MNIST: 784-50-10, 10,000 batches of 100 images.
 
@@ -28,6 +28,7 @@ with progress(iterations) as bar:
             raise
 print(f"after {records[-1].iteration} iterations: test accuracy {records[-1].test_accuracy:.4f}")
 
-# %% Training and test accuracy stay close: the network has not learned its images by heart
+# %%
+# Training and test accuracy stay close: the network has not learned its images by heart
 left, right = plotting.learning_curves(records)
 show_or_save(left.figure, "ch5_7_learning_curves", options)

@@ -1,5 +1,5 @@
-"""What hidden units see (after chapter 5)
-=======================================
+"""What hidden units see (after chapter 5).
+========================================
 
 Each unit's 784 weights as an image, before and after training.
 
@@ -22,7 +22,8 @@ with progress(iterations) as bar:
         pass
 after = to_numpy(network.params["W1"])
 
-# %% Bright pixels speak for the unit, dark ones against it. The border is never written on, so it never learns.
+# %%
+# Bright pixels speak for the unit, dark ones against it. The border is never written on, so it never learns.
 figure, axes = plotting.subplots(2, 1, figsize=(8, 3.5), height_ratios=(1, 2))
 plotting.weights(before[:, :10], axes[0])
 axes[0].set_title("10 hidden units before training: noise")

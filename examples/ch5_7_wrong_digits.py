@@ -1,5 +1,5 @@
-"""The digits it still gets wrong (after chapter 5)
-================================================
+"""The digits it still gets wrong (after chapter 5).
+=================================================
 
 The mistakes of a trained network, beside the first images of the test set.
 """
@@ -20,7 +20,8 @@ with progress(iterations) as bar:
     for _ in train(network, x_train, t_train, iterations=iterations, on_iteration=bar.update):
         pass
 
-# %% The first 20 images, right or wrong
+# %%
+# The first 20 images, right or wrong
 probabilities = to_numpy(network.probabilities(x_test))
 images, labels, answers = to_numpy(x_test), to_numpy(t_test), probabilities.argmax(axis=1)
 figure, ax = plotting.subplots(figsize=(8.5, 2.6))
@@ -28,7 +29,8 @@ plotting.images(images[:20], labels[:20], answers[:20], ax)
 ax.set_title("the first 20 test images")
 show_or_save(figure, "ch5_7_digits", options)
 
-# %% The 30 mistakes of which the network is most sure
+# %%
+# The 30 mistakes of which the network is most sure
 wrong = np.flatnonzero(answers != labels)
 worst = wrong[np.argsort(-probabilities[wrong, answers[wrong]])][:30]
 print(f"{wrong.size} of {labels.size} test images are wrong")
