@@ -103,6 +103,21 @@ def test_a_numerical_gradient(case, kind):
     assert_alike(case, found, plain)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.id.startswith("cupy")], ids=lambda case: case.id)
+@pytest.mark.parametrize("gradient", ["backpropagation", "numerical"])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+def test_a_captured_step_is_the_plain_step_to_the_last_bit(case, gradient, activation):
+    unusable(case)
+    x, t = data(case, 20)
+    makes = {"activation": activation, "dtype": case.dtype, "backend": case.backend}
+    plain, found = (
+        trained(case, TwoLayerNet(6, 5, 3, 1.0, **makes), x, t, gradient=gradient, compile=way) for way in (False, True)
+    )
+    np.testing.assert_array_equal(found[0], plain[0])
+    for name, value in plain[1].items():
+        np.testing.assert_array_equal(found[1][name], value)
+
+
 def test_float32(case):
     x, t = data(case)
     x, t = (array_namespace(x).astype(array, case.xp.float32) for array in (x, t))

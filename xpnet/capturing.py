@@ -71,7 +71,7 @@ class _Products:
 
     def operand(self, x):
         """Return a matrix whose rows or columns lie together, its leading dimension, and whether it lies flipped."""
-        for flipped, lying in enumerate((x, x.T)):
+        for flipped, lying in ((True, x.T), (False, x)):  # a vector lies both ways: as flipped, which CuPy takes first
             apart, between = (stride // x.itemsize for stride in lying.strides)
             rows, columns = lying.shape
             if (between == 1 or columns == 1) and (apart >= columns or rows == 1):

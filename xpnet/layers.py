@@ -133,8 +133,9 @@ class Sigmoid(Remembers):
 
     def forward(self, x):
         """Return sigmoid(x) in the shape of ``x``."""
-        self.y, rest = _sigmoid_and_rest(x)
-        self.slope = self.y * rest  # y·(1 − y), also where 1 − y would be rounded to 0
+        small, large = _halves_of_sigmoid(x)
+        self.y = namespace(x).where(x >= 0, large, small)
+        self.slope = small * large  # y·(1 − y), also where 1 − y would be rounded to 0
         return self.y
 
     def backward(self, dout):
@@ -143,19 +144,19 @@ class Sigmoid(Remembers):
 
     def difference(self, x, dx):
         """Return σ(x + dx) − σ(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
-        xp, (y, r) = namespace(dx), _sigmoid_and_rest(x)
+        xp, (small, large) = namespace(dx), _halves_of_sigmoid(x)
+        y, r = xp.where(x >= 0, large, small), xp.where(x >= 0, small, large)
         back = xp.minimum(-dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
         below = y + r * xp.exp(back)
         return (-y * r) * xp.expm1(back) / xp.where(below > 0, below, 1.0)
 
 
-def _sigmoid_and_rest(x):
-    """Return (σ(x), 1 − σ(x)), each to its own last digit."""
+def _halves_of_sigmoid(x):
+    """Return (σ(−|x|), σ(|x|)), which add up to one, each to its own last digit."""
     xp = namespace(x, names="x")
     z = xp.exp(-xp.abs(x))
     large = 1.0 / (1.0 + z)
-    small, right = z * large, x >= 0
-    return xp.where(right, large, small), xp.where(right, small, large)
+    return z * large, large
 
 
 class Affine(Remembers):

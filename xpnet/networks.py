@@ -179,8 +179,9 @@ class Network:
     def _backpropagate(self, x, t, dout):
         self._shapes = None
         loss = self.loss(x, t)
+        last = self.last_layer
         # an output layer of your own may know no dout, or ignore it
-        dout = dout * self.last_layer.backward()
+        dout = last.backward(dout) if has_own(last, "linear", "backward") else dout * last.backward()
         first, *others = self._layers.values()
         shapes = self._shapes or [None] * (1 + len(others))  # a predict of your own keeps none
         for layer, shape in zip(reversed(others), reversed(shapes), strict=False):
