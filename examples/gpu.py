@@ -1,7 +1,7 @@
 """Test and measure xpnet on a GPU in one command: captured steps, trainings, gradients, memory, waits, the suite.
 
     python gpu.py FOLDER                             everything, at most ten minutes
-    python gpu.py FOLDER --only capture,steps        the parts whose names begin so
+    python gpu.py FOLDER --only capture,steps        the parts whose names begin so, in this order
     python gpu.py FOLDER --minutes 4 --quick         tiny sizes, to see that it runs
 
 It needs CuPy and a GPU; PyTorch and JAX are measured beside it where they are installed for CUDA. Each part (they are
@@ -185,12 +185,13 @@ def run_part(part, limit, options, results, log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where gpu.json, gpu.md and gpu.log go")
-    parser.add_argument("--only", default="", help="parts to run, by the beginnings of their names: capture,steps-cupy")
+    parser.add_argument("--only", default="", help="parts to run, by the beginnings of their names, in order: capture,steps")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long all of it may take (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     options = parser.parse_args()
     wanted = tuple(filter(None, options.only.split(",")))
-    parts = [part for part in LIMITS if not wanted or part.startswith(wanted)]
+    chosen = [part for name in wanted for part in LIMITS if part.startswith(name)]  # in the order asked for
+    parts = list(dict.fromkeys(chosen if wanted else LIMITS))
     if not parts:
         parser.error(f"--only {options.only} names no part; they are {', '.join(LIMITS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the part in hand is ended too

@@ -149,6 +149,8 @@ def about_machine(part):
         backend="cupy", absent={n: w for n in ("torch", "jax") if (w := peers.why_absent(n, True))}
     )
     for key, value in machine(options).items():
+        if key == "command":  # is this part's alone, gpu.py says its own
+            continue
         part.add(key, json.dumps(value) if isinstance(value, dict) else value)
     import cupy
 
