@@ -193,7 +193,6 @@ WAYS = {
     "processes": ([sys.executable], None),
     "mpi": ([MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py.futures"], "mpi4py"),
     "dask": ([sys.executable], "distributed"),
-    "dask-executor": ([sys.executable], "distributed"),
 }
 
 
