@@ -10,23 +10,22 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from work import Net
 
 from xpnet import TwoLayerNet, check_gradients, load_mnist, train
 
-STEPS, TURNS = 20, 40  # many short ones: on a shared machine some of them are left in peace
+STEPS, TURNS = 10, 40  # many short turns: on a shared machine some of them are left in peace
 
 
 def report(title, alone, together):
-    """Print the times of both, and what they gained: by the medians, by the fastest, and the median of the turns."""
-    ratios = [one / many for one, many in zip(alone, together, strict=True)]
+    """Print the medians and the fastest of both, in milliseconds, and what was gained by each."""
+    middle, fastest = ([1e3 * take(times) for times in (alone, together)] for take in (statistics.median, min))
     print(
-        f"{title}: alone {statistics.median(alone):.4f} s (fastest {min(alone):.4f}), together "
-        f"{statistics.median(together):.4f} s (fastest {min(together):.4f}); together is "
-        f"{statistics.median(alone) / statistics.median(together):.2f} times as fast by the medians, "
-        f"{min(alone) / min(together):.2f} by the fastest, {statistics.median(ratios):.3f} in the median turn",
+        f"{title}: alone {middle[0]:.4g} ms, together {middle[1]:.4g} ms, {middle[0] / middle[1]:.3f} times as fast; "
+        f"the fastest {fastest[0]:.4g} ms and {fastest[1]:.4g} ms, {fastest[0] / fastest[1]:.3f} times as fast",
         flush=True,
     )
 
@@ -39,9 +38,9 @@ def seconds(work):
 
 
 def measure_training(hidden, batch):
-    """Measure epochs of 20 batches in float32, with their accuracy, on rank 0 alone and on all ranks.
+    """Measure training in float32 on rank 0 alone and on all ranks.
 
-    The model's prediction adds what one rank takes alone for its share and what the sums take by themselves.
+    The model's prediction adds what one rank alone takes for its share and what the sum takes by itself.
     """
     from mpi4py import MPI
 
@@ -54,13 +53,17 @@ def measure_training(hidden, batch):
     ranks = DataParallel(TwoLayerNet(784, hidden, 10, dtype="float32", backend="numpy"), comm)
     buffer = np.zeros(sum(value.size for value in network.params.values()), "float32")
 
-    def epoch(network, parts=1):
-        samples = STEPS * batch // parts
-        list(train(network, x[:samples], t[:samples], epochs=1, batch_size=batch // parts, learning_rate=0.01))
+    def epoch(network, name, parts=1):
+        """Train, and note how long each step took, but for the first."""
+        samples, ends = STEPS * batch // parts, []
+        options = {"epochs": 1, "batch_size": batch // parts, "learning_rate": 0.01}
+        options["on_iteration"] = lambda: ends.append(time.perf_counter())
+        for _ in train(network, x[:samples], t[:samples], **options):
+            steps[name] += [after - before for before, after in pairwise(ends)]
 
     def sums():
         for _ in range(STEPS):
-            comm.Allreduce(MPI.IN_PLACE, buffer)
+            steps["sum"] += [seconds(lambda: comm.Allreduce(MPI.IN_PLACE, buffer))]
 
     def rest():
         """Wait for all without keeping a core busy, as MPI's own waiting does."""
@@ -69,22 +72,24 @@ def measure_training(hidden, batch):
             time.sleep(0.001)
 
     works = {
-        "alone": lambda: comm.rank or epoch(network),
-        "together": lambda: epoch(ranks),
-        "share": lambda: comm.rank or epoch(network, comm.size),
-        "sums": sums,
+        "alone": lambda: comm.rank or epoch(network, "alone"),
+        "together": lambda: epoch(ranks, "together"),
+        "share": lambda: comm.rank or epoch(network, "share", comm.size),
+        "sum": sums,
     }
-    times = {name: [] for name in works}
-    for turn in range(TURNS + 1):
+    steps, epochs = ({name: [] for name in works} for _ in range(2))
+    for turn in range(TURNS):
         for name in works if turn % 2 else reversed(works):
             rest()
-            times[name] += [seconds(works[name])][: min(turn, 1)]  # the first warms up
+            epochs[name].append(seconds(works[name]))
     if comm.rank == 0:
-        report(f"784-{hidden}-10, batch {batch}, {comm.size} rank(s)", times["alone"], times["together"])
-        alone, _, share, added = (1e3 * min(found) / STEPS for found in times.values())
+        title = f"784-{hidden}-10, batch {batch}, {comm.size} rank{'s' if comm.size > 1 else ''}"
+        report(f"{title}: an epoch of {STEPS} steps with its accuracy", epochs["alone"], epochs["together"])
+        report(f"{title}: a step", steps["alone"], steps["together"])
+        alone, share, added = (1e3 * min(steps[name]) for name in ("alone", "share", "sum"))
         print(
-            f"    a step: alone {alone:.3f} ms, of one share {share:.3f} ms, the sum {added:.3f} ms "
-            f"({buffer.nbytes / 1e6 / added:.2f} GB/s); predicted {alone / (share + added):.2f} times as fast"
+            f"{title}: predicted {alone / (share + added):.3f} times as fast, of {share:.4g} ms for one share and "
+            f"{added:.4g} ms for the sum of {buffer.nbytes / 1e6:.3g} MB, {buffer.nbytes / 1e6 / added:.3g} GB/s"
         )
 
 
