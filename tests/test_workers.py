@@ -189,19 +189,22 @@ def slowly_then(thing, part):
 
 
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+ON_WORKERS = ROOT / "tests" / "check_on_workers.py"
 WAYS = {
     "processes": ([sys.executable], None),
     "mpi": ([MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py.futures"], "mpi4py"),
     "dask": ([sys.executable], "distributed"),
-    "dask-executor": ([sys.executable], "distributed"),
 }
 
 
-def start(way, command):
-    threads = dict.fromkeys(workers.THREADS, "1")
+def start(way, script, *arguments):
+    """Start a script as its users do, with one BLAS thread each; skip the test if what it needs is not installed."""
+    command, needed = WAYS[way]
+    if (needed and not find_spec(needed)) or not all(command):
+        pytest.skip(f"no {needed}; run: pip install {'mpi4py mpich' if way == 'mpi' else 'distributed'}")
     return subprocess.Popen(
-        [*command, ROOT / "tests" / "check_on_workers.py", way],
-        env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
+        [*command, script, *arguments],
+        env={**os.environ, **dict.fromkeys(workers.THREADS, "1"), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -209,16 +212,25 @@ def start(way, command):
 class TestAsAUserStartsIt:
     @pytest.mark.parametrize("way", WAYS)
     def test_the_numbers_are_those_without_workers(self, way):
-        command, needed = WAYS[way]
-        if (needed and not find_spec(needed)) or not all(command):
-            pytest.skip(f"no {needed}; run: pip install {'mpi4py mpich' if way == 'mpi' else 'distributed'}")
-        with start(way, command) as process:
+        with start(way, ON_WORKERS, way) as process:
             out, err = process.communicate(timeout=120)
         assert (process.returncode, out) == (0, "as without workers\n"), err
 
+    @pytest.mark.parametrize(
+        ("file", "way"), [("check.py", "processes"), ("check_mpi.py", "mpi"), ("check_dask.py", "dask")]
+    )
+    def test_the_pages_examples_find_that_the_network_is_right(self, tmp_path, file, way):
+        page = (ROOT / "docs" / "parallel.md").read_text(encoding="utf-8")
+        for name, code in re.findall(r"(?ms)^```python\n# (\w+\.py)\n(.*?)^```$", page):
+            (tmp_path / name).write_text(code, encoding="utf-8")
+        with start(way, tmp_path / file) as process:
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert "84 entries agree" in out
+
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups that share Ctrl-C like this")
     def test_ctrl_c_ends_all_processes(self):
-        with start("slow", [sys.executable]) as process:
+        with start("processes", ON_WORKERS, "slow") as process:
             assert process.stdout.readline() == "begun\n"
             time.sleep(2)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -9,7 +9,7 @@ import weakref
 from numbers import Real
 from typing import Any, NamedTuple
 
-from array_api_compat import device
+from array_api_compat import device, is_writeable_array
 
 from .agreement import begin_alike, look_at_first_batch, own, require_one_dtype
 from .backend import backend_of_rank, to_numpy
@@ -36,8 +36,8 @@ def describe_ranks(comm, like):
 
     machines = len(set(comm.allgather(MPI.Get_processor_name())))
     where = "1 machine" if machines == 1 else f"{machines} machines"
-    on_gpu = _on_gpu(like)
-    way = "GPU memory" if on_gpu and _reads_gpus(comm) else "page-locked host memory" if on_gpu else "host memory"
+    on_gpu = hasattr(like, "__cuda_array_interface__")
+    way = "GPU memory" if _stays_on_gpu(like, comm) else "page-locked host memory" if on_gpu else "host memory"
     library = " ".join(MPI.Get_library_version().splitlines()[0].replace("Version:", "").split())
     return f"{comm.size} rank{'s' if comm.size > 1 else ''} on {where}, {library}, sums through {way}"
 
@@ -84,7 +84,7 @@ class DataParallel:
             require_one_dtype(network.params)
             first = next(iter(network.params.values()))
             self._like = namespace(first).zeros((WORDS - 1,), dtype=first.dtype, device=device(first))
-            self._gpu_aware = _on_gpu(first) and (_reads_gpus(comm) if gpu_aware is None else gpu_aware)
+            self._stays_on_gpu = _stays_on_gpu(first, comm, gpu_aware)
             begin_alike(ranks, network, {"by_share": by_share, **(settings or {})})
 
     @property
@@ -174,7 +174,7 @@ class DataParallel:
         xp, where = namespace(self._like), device(self._like)
         if flat is None:
             flat = xp.zeros((self._length,), dtype=self._like.dtype, device=where)
-        buffer = flat if self._gpu_aware else own(to_numpy(flat, page_locked=True))
+        buffer = flat if self._stays_on_gpu else own(to_numpy(flat, page_locked=True))
         not_finite = None
         if not _all_finite(buffer):
             not_finite = (
@@ -184,7 +184,7 @@ class DataParallel:
             )
         self._ranks().add_up(what, buffer, share.weight, error, not_finite)
         weight = self._require_one_size(float(buffer[1]), x)
-        if not self._gpu_aware:
+        if not self._stays_on_gpu:
             flat = xp.asarray(buffer, device=where)
         if self.by_share:
             flat = flat / weight
@@ -224,12 +224,11 @@ def _all_finite(x):
     return math.isfinite(float(xp.max(x))) and math.isfinite(float(xp.min(x)))
 
 
-def _on_gpu(array):
-    return hasattr(array, "__cuda_array_interface__")
-
-
-def _reads_gpus(comm):
-    """Return whether MPI says, in the words of its standard 4.1, that it can be given arrays on a GPU."""
+def _stays_on_gpu(array, comm, gpu_aware=None):
+    """Return whether sums of arrays such as this are given to MPI where they lie, on a GPU."""
     from mpi4py import MPI
 
-    return any("cuda" in (info.get("mpi_memory_alloc_kinds") or "") for info in (comm.Get_info(), MPI.INFO_ENV))
+    if gpu_aware is None:  # what MPI says in the words of its standard 4.1
+        infos = comm.Get_info(), MPI.INFO_ENV
+        gpu_aware = any("cuda" in (info.get("mpi_memory_alloc_kinds") or "") for info in infos)
+    return gpu_aware and hasattr(array, "__cuda_array_interface__") and is_writeable_array(array)

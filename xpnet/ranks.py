@@ -148,6 +148,11 @@ class Ranks:
         with self.step(what) as channel:
             channel.Allreduce(self._in_place, buffer)
             reports = channel.allgather((kind, text, weight > 0)) if buffer[2] else ()
+        if reports:
+            self._raise_together(reports, error)
+
+    def _raise_together(self, reports, error):
+        """Raise on every rank what all of them reported: (kind, text, whether it had samples) of each."""
         kinds = [kind for kind, _, _ in reports]
         if "stop" in kinds:
             self._interrupted, self._stopped = False, time.monotonic()
@@ -155,7 +160,7 @@ class Ranks:
         if error and all(kind == "error" for kind in kinds):
             raise error
         if "error" not in kinds and all(kind for kind, _, counts in reports if counts):
-            return  # all alike: whoever called sees it in the numbers
+            return  # NaN on all alike: whoever called sees it in the numbers
         rank = kinds.index("error" if "error" in kinds else "not finite")
         raise RankError(rank, self.size, reports[rank][1]) from error
 

@@ -135,31 +135,36 @@ class Connections:
 
 
 def watch(listener, size, token, say):
-    """Listen to ``size`` ranks until their connections have ended, and ``say`` the first failure."""
-    connections, judge = Connections(listener, size, token), Judge(size)
-    started, asked, ask_next = time.monotonic(), set(), 0.0
-    while True:
-        now = time.monotonic()
-        complete = len(judge.names) == size
-        if (not connections.ranks and (complete or judge.verdict)) or (not complete and now > started + PATIENCE):
+    """Listen to ``size`` ranks until their connections have ended; at the first failure, ``say`` it and end all."""
+    connections, judge, started = Connections(listener, size, token), Judge(size), time.monotonic()
+    while not judge.verdict:
+        if len(judge.names) < size:
+            if time.monotonic() > started + PATIENCE:
+                return
+        elif not connections.ranks:
             return
-        for rank, message in connections.events(FORWARDING if judge.verdict else INTERVAL):
-            said = judge.verdict
+        for rank, message in connections.events(INTERVAL):
             if message is None:
                 judge.lose(rank)
             else:
                 judge.hear(rank, message)
-            if judge.verdict and not said:
-                say(judge.verdict)
-                ask_next = time.monotonic() + FORWARDING
-            if len(judge.left) == size and not judge.verdict:
-                connections.tell(set(judge.left), LEAVE)
-        if judge.verdict and time.monotonic() >= ask_next:
-            alive = sorted(set(connections.ranks.values()) - asked)
-            if alive:
-                connections.tell(alive[:1], END)
-                asked.add(alive[0])
-                ask_next = time.monotonic() + INTERVAL
+        if len(judge.left) == size and not judge.verdict:
+            connections.tell(range(size), LEAVE)
+    say(judge.verdict)
+    end_all(connections)
+
+
+def end_all(connections):
+    """Ask one rank after the other to end all ranks, until none is left: one is enough, unless it is stuck."""
+    asked, until = set(), time.monotonic() + FORWARDING
+    while connections.ranks:
+        if time.monotonic() >= until:
+            rank = min(set(connections.ranks.values()) - asked, default=None)
+            connections.tell({rank}, END)
+            asked.add(rank)
+            until = time.monotonic() + INTERVAL
+        for _ in connections.events(max(0.0, until - time.monotonic())):
+            pass  # those that have ended are forgotten
 
 
 def main():
