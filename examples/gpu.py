@@ -97,6 +97,8 @@ def command(part, quick):
             "--tb=short",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:benchmark",
             *workers,
             *tests,
         ], environment
