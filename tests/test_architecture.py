@@ -44,10 +44,10 @@ COMPUTES = {
     "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
     "gradcheck.contracts": {"functions", "layer_state", "backend"},
     "gradcheck.subjects": {
-        *("functions", "arrays", "layers", "layer_state", "networks", "backend", "gradcheck.contracts"),
+        *("functions", "arrays", "layers", "layer_state", "networks", "state", "backend", "gradcheck.contracts"),
     },
     "gradcheck.arguments": {"functions"},
-    "gradcheck.calls": {"functions", "layer_state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
+    "gradcheck.calls": {"functions", "layer_state", "state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
     "gradcheck.functions": {"gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.layer_calls": {"functions", "arrays", "layers", "state", "gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.tensors": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
@@ -63,7 +63,11 @@ COMPUTES = {
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
-    "gradcheck.looks": {"functions", "backend", "gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"},
+    "gradcheck.elsewhere": {"functions", "backend", "gradcheck.contracts", "gradcheck.measuring"},
+    "gradcheck.looks": {
+        *("functions", "backend", "gradcheck.elsewhere", "gradcheck.measuring", "gradcheck.noise"),
+        "gradcheck.verdicts",
+    },
     "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},
     "gradcheck.screens": {
         *("functions", "backend", "gradcheck.directions", "gradcheck.looks", "gradcheck.verdicts"),
@@ -71,14 +75,14 @@ COMPUTES = {
     "gradcheck.audit": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.untested": {
         *("functions", "backend", "gradcheck.causes", "gradcheck.contracts"),
-        *("gradcheck.directions", "gradcheck.measuring", "gradcheck.verdicts"),
+        *("gradcheck.directions", "gradcheck.elsewhere", "gradcheck.measuring", "gradcheck.verdicts"),
     },
     "gradcheck.page": set(),
     "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
         *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts"),
-        *("gradcheck.jacobians", "gradcheck.screens"),
+        *("gradcheck.elsewhere", "gradcheck.jacobians", "gradcheck.screens"),
         *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },
 }

@@ -4,7 +4,7 @@ import io
 import re
 import sys
 import time
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 import pytest
@@ -757,8 +757,9 @@ class TestSingleLayers:
         check = check_gradients(Deaf(), bent()[1], np.asarray([0, 2, 1, 1]))
         assert check.problems == ["half the loss has the same gradient for x: a backward ignores its dout"]
 
-    @pytest.mark.parametrize("calls", [1, 3, 4, 20, 35, 50])
+    @pytest.mark.parametrize("calls", [2, 4, 5, 20, 35, 50])
     def test_parameters_are_restored_when_forward_raises(self, calls):
+        """But for the first call, which finds out what the layer takes, and the third, at values of the check's own."""
         layer, x = bent()
         V, c, kept = layer.V, layer.c, (layer.V.copy(), layer.c.copy(), x.copy())
         right, count = layer.forward, iter(range(1, 10**6))
@@ -1258,6 +1259,6 @@ def test_a_label_that_is_no_class_is_no_random_loss():
 )
 def test_which_second_answers_are_another(first, second, differ):
     """To a thousandth: a GPU may add in another order."""
-    answers = iter([{"W": np.asarray(first)}, {"W": np.asarray(second)}])
+    answers = chain([{"W": np.asarray(first)}], repeat({"W": np.asarray(second)}))
     with np.errstate(invalid="ignore"):
         assert bool(backward_problems(lambda: next(answers))) == differ

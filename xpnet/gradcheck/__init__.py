@@ -12,6 +12,7 @@ from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
 from .dispatch import subject_for
+from .elsewhere import run_elsewhere
 from .jacobians import of_each_output
 from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
@@ -93,6 +94,7 @@ def check_gradients(
 
 def examine(check, subject, h, tolerance, audit, worst, seed, progress, **options):
     """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
+    run_elsewhere(subject, seed)
     check.problems += subject.problems()
     check.notes += getattr(subject, "notes", [])
     found, pairs = shared_memory(subject.values) if not check.problems else ([], [])

@@ -12,6 +12,7 @@ from array_api_compat import device, is_array_api_obj
 from ..backend import get_backend, random_generator, to_numpy
 from ..functions import namespace
 from ..layer_state import is_generator, rewound
+from ..state import unchanged
 from .arguments import Arguments, argument_names, is_floats, leaves, replaced
 from .contracts import backward_problems, not_finite
 
@@ -55,13 +56,14 @@ class Call:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in shown.items())
         self.title = f"{self.name}, {shapes}, {str(first.dtype).rpartition('.')[2]}"
         self.values, self.inputs = floats, {}
-        try:
-            out = self.run({})
-        except Exception as error:
-            error.add_note(f"raised by {self.name} when it was called with the inputs as given, which are as before")
-            raise
-        self.weights = self._weights(out, first)
-        claims = self._try_gradients()
+        with unchanged(*self.state):  # so that nothing is kept from here
+            try:
+                out = self.run({})
+            except Exception as error:
+                error.add_note(f"raised by {self.name} when it was called with the inputs as given, which are as before")
+                raise
+            self.weights = self._weights(out, first)
+            claims = self._try_gradients()
         left_out = [name for name, claim in claims.items() if claim is None]
         self.inputs = {name: floats[name] for name in left_out}
         self.values = {name: value for name, value in floats.items() if name not in left_out}

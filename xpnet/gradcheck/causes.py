@@ -6,17 +6,24 @@ CURE = "check with other inputs or weights"
 
 
 def cause_of_zeros(subject):
-    """Return the likely cause that an array of a subject has no gradient, and what to do."""
+    """Return why arrays of a subject have no gradient, and what to do; nothing if neither inputs nor units tell."""
     x = subject.inputs.get("x", subject.values.get("x"))
     if x is not None and not bool(namespace(x).any(x != 0)):
         return f"the inputs are all 0: {CURE}"
+    found = ""
     for title, layer in subject.layers[:-1]:
         x = layer.forward(x)
         xp = namespace(x)
-        if not bool(xp.any(x != 0)):
-            return f"{title} gives 0 for every sample, its units are dead: {CURE}"
-        if x.ndim > 1 and x.shape[0] > 1 and bool(xp.all(x == x[:1, ...])):
-            return f"{title} gives the same for every sample, its units are saturated: {CURE}"
+        if not found and not bool(xp.any(x != 0)):
+            found = f"{title} gives 0 for every sample, its units are dead: {CURE}"
+        if not found and x.ndim > 1 and x.shape[0] > 1 and bool(xp.all(x == x[:1, ...])):
+            found = f"{title} gives the same for every sample, its units are saturated: {CURE}"
     if subject.layers[:-1] and x.shape[-1] == 1 and float(subject.run({})) == 0:
         return "softmax over one score is always 1, and the loss always 0: take two classes, or another output layer"
-    return f"nothing it does changes the loss here (outputs saturated, one class only?): {CURE}"
+    return "" if has_zero_weights(subject) else found
+
+
+def has_zero_weights(subject):
+    """Return whether all weights of a layer are 0: a beginning at which the gradients of others are 0 by symmetry."""
+    weights = (value for name, value in subject.values.items() if name != "x" and value.ndim > 1)
+    return any(not bool(namespace(value).any(value != 0)) for value in weights)

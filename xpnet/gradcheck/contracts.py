@@ -113,7 +113,7 @@ def loss_problems(first, second, notes):
 def backward_problems(gradients, half=None):
     """Return what is wrong if ``gradients()`` answers differently again, or ``half()`` with anything but its half."""
     once = on_host(gradients())
-    found = _told_apart(once, on_host(gradients()))
+    found = _told_apart(once, gradients)
     return found or (linear_problems(once, on_host(half()), gradients) if half else [])
 
 
@@ -126,14 +126,15 @@ def linear_problems(once, half, gradients):
     deaf = f"half the loss has the same gradient for {name}: a backward ignores its dout"
     bent = f"half the loss has not half the gradient for {name}: a backward is not linear in its dout"
     ignores = all(not _differ(half[name], once[name], _slack(once)) for name in half)
-    return _told_apart(once, on_host(gradients())) or [deaf if ignores else bent]
+    return _told_apart(once, gradients) or [deaf if ignores else bent]
 
 
-def _told_apart(once, again):
+def _told_apart(once, gradients):
+    again = on_host(gradients())
     for name, g in once.items():
         if _differ(g, again[name], _slack(once)):
             adds = "does backward add to the one it keeps? It must replace it"
-            why = adds if _adds(g, again[name]) else "is something drawn, as by dropout?"
+            why = adds if _adds(g, again[name], on_host(gradients())[name]) else "is something drawn, as by dropout?"
             return [f"backpropagation gives another gradient for {name} the second time: {why}"]
     return []
 
@@ -188,10 +189,11 @@ def _differ(a, b, slack):
     return not bool(xp.all(near | (a == b) | (xp.isnan(a) & xp.isnan(b))))
 
 
-def _adds(once, again):
-    """Return whether the second gradient is a multiple of the first, as if both were added."""
+def _adds(once, again, third):
+    """Return whether gradients grow by multiples of the same, as if each were added to the one before."""
     xp = namespace(once, again)
-    if once.shape != again.shape or not bool(xp.any(once != 0)):
+    if not once.shape == again.shape == third.shape:
         return False
-    ratios = again[once != 0] / once[once != 0]
-    return float(xp.max(ratios) - xp.min(ratios)) <= 1e-2 * abs(float(xp.mean(ratios)))
+    grown, more = again - once, third - again
+    length, along = float(xp.sum(grown**2)), float(xp.sum(grown * more))
+    return along > 0 and float(xp.sum((more - along / length * grown) ** 2)) <= 1e-4 * float(xp.sum(more**2))

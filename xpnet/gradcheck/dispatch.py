@@ -31,6 +31,8 @@ def subject_for(f, inputs, gradient, backward, seed):
         return (WithCache if backward is not None else WithGradient)(f, inputs, given, seed)
     is_layer = hasattr(f, "forward") and hasattr(f, "backward") and not isinstance(f, type)
     is_network = hasattr(f, "params") and hasattr(f, "loss")
+    if is_layer and len(inputs) == 2 and inputs[1] is None:  # no targets
+        inputs = inputs[:1]
     if is_network and not hasattr(f, "gradient"):
         f = with_gradient(f)
     if is_layer and not is_network and is_more_than_one_to_one(f, inputs):

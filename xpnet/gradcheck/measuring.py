@@ -13,15 +13,13 @@ from functools import cached_property
 from array_api_compat import device
 
 from ..arrays import detached
-from ..backend import random_generator, to_numpy
+from ..backend import to_numpy
 from ..functions import namespace
 from ..moves import entry_at, positions
 from ..steps import default_step
-from .contracts import gradients_on_host
 from .noise import SAFE, lines, noise_of
 
 RATIO = 8.0  # of a step to the next smaller one
-MOVED = 0.1  # of the largest entry: how far other values lie
 LARGER, SMALLER = 2, 6  # steps tried above and below the first
 
 
@@ -70,6 +68,11 @@ class Reference:
     def eps(self):
         """The unit round-off of the outputs."""
         return self._outputs[1]
+
+    def eps_of(self, name):
+        """Return the unit round-off of an array as it is, in which backpropagation computes."""
+        value = self.subject.values[name]
+        return float(namespace(value).finfo(value.dtype).eps)
 
     @cached_property
     def weights(self):
@@ -200,35 +203,6 @@ def _slopes(reference, places, tick=None):
         if tick:
             tick(1)
     return found
-
-
-class Elsewhere:
-    """A subject at other values, every array moved at random by about a tenth of its largest entry.
-
-    ``gradients`` {name: array} are those of backpropagation there, without what cannot be used.
-    """
-
-    def __init__(self, subject, seed):
-        rng = random_generator(seed, "audit")
-        self.subject, self.values, self.gradients = subject, {}, {}
-        for name, value in subject.values.items():
-            host = to_numpy(value)
-            largest = float(abs(host).max(initial=0.0)) or 1.0
-            self.values[name] = as_array(host + MOVED * largest * rng.standard_normal(host.shape), value)
-        try:
-            gradients, problems, _ = gradients_on_host(subject, self.values)
-        except Exception:  # whatever a foreign layer raises at values that nobody gave
-            return
-        for name, g in gradients.items():
-            if not problems and g.shape == tuple(subject.values[name].shape) and math.isfinite(float(abs(g).sum())):
-                self.gradients[name] = g
-
-    def reference(self):
-        """Return the subject's outputs near these values, or None where there are none."""
-        try:
-            return Reference(self.subject, self.values)
-        except Exception:  # likewise
-            return None
 
 
 def scale(first):

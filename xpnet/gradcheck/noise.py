@@ -21,8 +21,8 @@ def backprop_noise(subject, gradients, elsewhere):
     """Return {name: number}: what round-off may do to an entry of backpropagation, the most of each array.
 
     It is at most the root of the unit round-off of the largest gradient: what is more is a kink that was met. And it is
-    at least some unit round-offs of the largest entry, or of that ``elsewhere``, at other values, if it is far larger
-    there: then sums cancel here whose terms are about as large.
+    at least some unit round-offs of the largest entry, or of that ``elsewhere``, at the nearest of other places, if it
+    is far larger there: then sums cancel here whose terms are about as large. All places tell of zeros.
     """
     names = [name for name, g in gradients.items() if g.size]
     if not names:
@@ -36,7 +36,8 @@ def backprop_noise(subject, gradients, elsewhere):
     for name in names:
         stop = start + gradients[name].size
         measured = 0.0 if middle is None else min(float(xp.max(middle[start:stop])), most)
-        other = float(abs(elsewhere[name]).max()) if name in elsewhere else 0.0
+        others = elsewhere if largest[name] == 0 else elsewhere[:1]
+        other = max((float(abs(found[name]).max()) for found in others if name in found), default=0.0)
         cancelled = CANCELLED * other if other > 100 * largest[name] else 0.0
         noise[name], start = max(SAFE * measured, eps[name] * max(TERMS * largest[name], cancelled)), stop
     return noise

@@ -43,6 +43,7 @@ from ..functions import namespace
 from ..layer_state import declared_generators, rewound
 from ..layers import parameter_names
 from ..networks import Network as OurNetwork
+from ..state import unchanged
 from .contracts import (
     backward_problems,
     forward_once,
@@ -232,7 +233,8 @@ class Layer:
         self.state, self.layers = (layer, x, t), [(type(layer).__name__, layer)]
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(layer).__name__}, x {tuple(x.shape)}, {str(x.dtype).rpartition('.')[2]}"
-        out = self.run({"x": xp.asarray(x, copy=True)})
+        with unchanged(layer):  # so that nothing is kept from here
+            out = self.run({"x": xp.asarray(x, copy=True)})
         require_array(layer, "forward", out, "an array, its output")
         draw = random_generator(seed, "audit").standard_normal(tuple(out.shape))
         self.weights = xp.asarray(draw, dtype=out.dtype, device=device(x))

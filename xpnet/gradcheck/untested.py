@@ -1,14 +1,16 @@
 """What the entries at hand cannot show: gradients that are all zero here, and layers that keep what they saw first."""
 
 from ..functions import namespace
-from .causes import cause_of_zeros
+from .causes import CURE, cause_of_zeros, has_zero_weights
 from .contracts import gradients_on_host, on_host
 from .directions import together
-from .measuring import Reference, as_array
+from .elsewhere import does_nothing
+from .measuring import Reference
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
 
 LARGER = 1.1  # times as large are parameters beside another batch
 FINER = 1 / 4  # of the tolerance: to which sums of all entries are compared for another batch
+UNFELT = f"the loss does not feel it here, as if outputs were saturated, though it does elsewhere: {CURE}"
 ELSEWHERE = 16  # times the round-off of backpropagation: what it may be at other values
 
 
@@ -35,13 +37,19 @@ def untested_lines(looks, judged):
             silent.append(name)
         elif code == UNDECIDED and not _decided(one):
             problems.append(_too_small(looks, name))
-    if silent:
-        elsewhere = at_other_values(looks, silent)
-        for name in silent:
-            problem, note = _silent_line(looks, judged[name], name, *elsewhere[name])
-            problems += problem
-            notes += note
+    for name in silent:
+        problem, note = _silent_line(looks, judged[name], name)
+        problems += problem
+        notes += note
+    if silent and not problems and len(silent) == len(judged) and len(notes) == len(silent):
+        problems += _nothing_at_all(notes)
     return problems, notes
+
+
+def _nothing_at_all(notes):
+    """Return a line if all that was found is that nothing does anything."""
+    idle = all("does nothing" in note for note in notes)
+    return ["nothing that is checked changes the loss, here or at other values: is it computed from it?"] if idle else []
 
 
 def _decided(judged):
@@ -67,50 +75,41 @@ def _too_small(looks, name):
     return f"no entry of {name} is large enough for {dtype} to tell; {cure}"
 
 
-def _silent_line(looks, one, name, code, ratio):
+def _silent_line(looks, one, name):
     """Return (problems, notes) about an array with nothing but zeros, or kinks, given what it is at other values."""
     zero = "0 on both sides" if not (one.a.any() or one.n.any()) else "0 within round-off"
-    what = zero if bool((one.codes != KINK).any()) else "on a kink"
-    here = f"every entry of {name} is {what}: nothing was tested"
-    if code == PASS:
-        return [], [f"every entry of {name} is {what}; with all values moved at random, they agree"]
+    kinks = bool((one.codes == KINK).any())
+    what = "on a kink" if kinks else zero
+    here, (code, ratio) = f"every entry of {name} is {what}: nothing was tested", at_other_values(looks, name)
     if code == FAIL:
         return [f"{here}, and with all values moved at random backpropagation is {ratio:.5g} times the right one"], []
-    if one.a.any() or responds(looks.reference, name):
-        return [], [f"every entry of {name} is 0 within round-off, here and elsewhere: what they do cancels"]
-    return [f"{here}; {cause_of_zeros(looks.subject)}"], []
+    if cause := cause_of_zeros(looks.subject):
+        return [f"{here}; {cause}"], []
+    if code == PASS and (kinks or has_zero_weights(looks.subject)):
+        return [], [f"every entry of {name} is {what}; with all values moved at random, they agree"]
+    if code == PASS:
+        return [f"{here}; {UNFELT}"], []
+    if code == UNDECIDED or kinks:
+        return [f"{here}, and with all values moved at random it cannot be told"], []
+    return [], [f"{name} does nothing, here and with all values moved at random: every entry is {zero}"]
 
 
-def responds(reference, name):
-    """Return whether the outputs change at all, if only by round-off, when an array is moved far."""
-    if reference.host[name].size == 0:
-        return False
-    host, xp = reference.host[name], namespace(reference.host[name])
-    largest = float(abs(host).max()) or 1.0
-    for factor in (1.0, -1.0, 0.37):
-        step = 0.3 * factor * largest * xp.sin(1.0 + xp.reshape(xp.arange(host.size, dtype=host.dtype), host.shape))
-        if (reference.outputs({name: as_array(host + step, reference.arrays[name])}) != reference.base).any():
-            return True
-    return False
+def at_other_values(looks, name):
+    """Return (code, ratio) of all entries of an array together, at the first of other places where they do anything.
 
-
-def at_other_values(looks, names):
-    """Return {name: (code, ratio)} of all entries of some arrays together, where every array is moved at random.
-
-    The code is None where the gradient is zero there too, or nothing can be computed.
+    The code is None where they do nothing there either.
     """
-    found, reference = dict.fromkeys(names, (None, 1.0)), None
-    noise = {name: ELSEWHERE * size for name, size in looks.noise.items()}
-    for name in names:
-        g = looks.elsewhere.gradients.get(name)
-        if g is None or not bool((abs(g) > noise[name]).any()):
+    for place in looks.elsewhere:
+        g = place.gradients.get(name)
+        if g is None or place.reference is None:
             continue
-        reference = reference or looks.elsewhere.reference()
-        if reference is not None:
-            everything = {name: namespace(g).ones(g.shape)}
-            tolerance = looks.tolerance[name]
-            found[name] = together(reference, {name: g}, everything, tolerance=tolerance, noise=noise, seed=looks.seed)
-    return found
+        noise = ELSEWHERE * looks.noise[name]
+        if does_nothing(place.reference, name, g, noise, looks.seed):
+            continue
+        everything = {name: namespace(g).ones(g.shape)}
+        options = {"tolerance": looks.tolerance[name], "noise": {name: noise}, "seed": looks.seed}
+        return together(place.reference, {name: g}, everything, **options)
+    return None, 1.0
 
 
 def other_batch(looks):
