@@ -123,8 +123,10 @@ def examine(check, subject, h, tolerance, audit, worst, seed, progress, **option
         problems, notes = untested_lines(looks, judged) if not looks.directions else looks.untested(judged)
         check.problems += problems
         check.notes += notes
+        if check and not any(p.passed for p in check.parameters):
+            check.problems.append("no entry agrees, all are on a kink or undecided: check with other inputs or weights")
         if check:
-            check.problems += other_batch(looks)
+            check.problems += other_batch(looks, judged)
 
 
 def _gradients(check, subject):

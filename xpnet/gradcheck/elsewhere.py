@@ -20,20 +20,20 @@ SLACK = 16.0  # times the error bar of a change of the loss: what is round-off f
 def run_elsewhere(subject, seed):
     """Run a subject forward and backward at other values, before anything else: a layer may keep what it saw first.
 
-    Every entry is multiplied by random numbers, one for each place along every axis, so that no normalization takes
-    them away. What is not defined there is not run.
+    No normalization takes away how ``scaled`` moves them. What is not defined there is not run.
     """
     rng, everything = random_generator(seed, "audit"), {**subject.inputs, **subject.values}
     everything.pop("t", None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            subject.gradients({name: _scaled(value, rng) for name, value in everything.items()})
+            subject.gradients({name: scaled(value, rng) for name, value in everything.items()})
     except Exception:  # whatever a foreign layer raises at values that nobody gave
         return
 
 
-def _scaled(value, rng):
+def scaled(value, rng):
+    """Return an array times random numbers, one for each place along every axis."""
     xp = namespace(value)
     for axis, length in enumerate(value.shape):
         factors = rng.uniform(*FACTORS, length)

@@ -45,7 +45,7 @@ class Looks:
     def __init__(self, subject, gradients, *, h, method, tolerance, seed, by_loop, map=None):
         self.subject, self.h, self.method, self.seed, self.map, self.notes = subject, h, method, seed, map, []
         self.by_loop = by_loop or not hasattr(subject, "changes") or (map is not None and method == "loop")
-        self.gradients = gradients
+        self.gradients, self._idle = gradients, {}
         self.tolerance = {
             name: tolerance_of(value.dtype, namespace(value), tolerance) for name, value in subject.values.items()
         }
@@ -77,7 +77,22 @@ class Looks:
 
     def does_nothing(self, name):
         """Return whether neither the loss nor backpropagation feels an array at all here."""
-        return does_nothing(self.reference, name, self.gradients[name], self.noise[name], self.seed)
+        if name not in self._idle:
+            found = does_nothing(self.reference, name, self.gradients[name], self.noise[name], self.seed)
+            self._idle[name] = found
+        return self._idle[name]
+
+    def uncertain(self, name, entries):
+        """Return what round-off may do to each of some entries of backpropagation, as far as that was asked before."""
+        found = self.noise[name]
+        return max(found, float(self.stairs[name][entries].max())) if "stairs" in vars(self) else found
+
+    def coarseness(self):
+        """Return the share of their largest by which gradients come in steps, as far as that was asked before."""
+        if "stairs" not in vars(self):
+            return 0.0
+        sizes = {name: float(abs(g).max(initial=0.0)) for name, g in self.gradients.items()}
+        return max((float(self.stairs[name].max()) / size for name, size in sizes.items() if size), default=0.0)
 
     def judge(self, bar):
         """Return {name: Judged}; an array whose gradient has another shape has no codes.

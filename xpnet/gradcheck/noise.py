@@ -46,17 +46,19 @@ def backprop_noise(subject, gradients, elsewhere):
 def stairs(subject, gradients):
     """Return {name: array}: what round-off may do to every entry of backpropagation, where moves are larger.
 
-    Numbers such as 1 − y of a y near 1 come in steps that small moves do not leave. The least of all lines counts:
-    larger moves meet kinks, though hardly one on every line.
+    Numbers such as 1 − y of a y near 1 come in steps that small moves do not leave. The lines that scatter least count,
+    two of them in case one met no step: larger moves meet kinks, though hardly one on every line.
     """
     names = [name for name, g in gradients.items() if g.size]
     eps = max(float(namespace(v).finfo(v.dtype).eps) for v in subject.values.values())
     rows = _along_lines(subject, names, eps**0.5)
-    found, start = {}, 0
+    if rows is None:
+        return {name: g * 0.0 for name, g in gradients.items()}
+    least, second = namespace(rows).sort(rows, axis=0)[:2, ...]
+    scatter, found, start = 2 * SAFE * (least * second) ** 0.5, {}, 0
     for name in names:
         stop = start + gradients[name].size
-        least = gradients[name] * 0.0 if rows is None else 2 * SAFE * namespace(rows).min(rows[:, start:stop], axis=0)
-        found[name], start = least.reshape(gradients[name].shape), stop
+        found[name], start = scatter[start:stop].reshape(gradients[name].shape), stop
     return found
 
 

@@ -1,10 +1,11 @@
 """What the entries at hand cannot show: gradients that are all zero here, and layers that keep what they saw first."""
 
+from ..backend import random_generator
 from ..functions import namespace
 from .causes import CURE, cause_of_zeros, has_zero_weights
 from .contracts import gradients_on_host, on_host
 from .directions import together
-from .elsewhere import does_nothing
+from .elsewhere import does_nothing, scaled
 from .measuring import Reference
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
 
@@ -24,7 +25,8 @@ def untested_lines(looks, judged):
         if _decided(one) and (one.how == "difference" or not bool(xp.any(undecided))):
             continue
         code = None
-        if int(xp.count_nonzero(undecided)) > 1 and bool(xp.any(xp.abs(one.a[undecided]) > looks.noise[name])):
+        several = int(xp.count_nonzero(undecided)) > 1
+        if several and not looks.does_nothing(name) and bool(xp.any(xp.abs(one.a[undecided]) > looks.noise[name])):
             code, ratio = _undecided_together(looks, name, one, undecided)
             if code == FAIL:
                 problems.append(
@@ -64,7 +66,7 @@ def _undecided_together(looks, name, one, undecided):
         {name: one.a},
         {name: namespace(one.a).astype(undecided, one.a.dtype)},
         tolerance=looks.tolerance[name],
-        noise=looks.noise,
+        noise={name: looks.uncertain(name, undecided)},
         seed=looks.seed,
     )
 
@@ -112,7 +114,7 @@ def at_other_values(looks, name):
     return None, 1.0
 
 
-def other_batch(looks):
+def other_batch(looks, judged):
     """Return what is wrong with backpropagation on another batch, and with other values, which a layer may overlook.
 
     It would if it kept what it saw first. The batch is a mixture of the samples in the other order, the parameters are
@@ -121,7 +123,8 @@ def other_batch(looks):
     subject = looks.subject
     everything = {**subject.inputs, **subject.values}
     name = "x" if "x" in everything else next(iter(everything))
-    mixed = {other: LARGER * value for other, value in subject.values.items()} | {name: _mixed(everything[name])}
+    mixed = {other: LARGER * value for other, value in subject.values.items()}
+    mixed[name] = scaled(_mixed(everything[name]), random_generator(looks.seed, "audit"))  # so that no two stay equal
     try:
         if hasattr(subject, "with_inputs"):
             gradients = {n: g.astype("float64") for n, g in on_host(subject.with_inputs(mixed)).items()}
@@ -132,21 +135,21 @@ def other_batch(looks):
         return []
     usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
     everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
-    fine = FINER * max(looks.tolerance.values())
+    fine = max(FINER * max(looks.tolerance.values()), looks.coarseness())
     if not usable or together(reference, gradients, everything, tolerance=fine, drawn=0, even=True)[0] != FAIL:
         return []
-    return _who(looks, reference, gradients, everything, fine)
+    return _who(looks, judged, reference, gradients, everything, fine)
 
 
-def _who(looks, reference, gradients, everything, fine):
+def _who(looks, judged, reference, gradients, everything, fine):
     """Tell apart a wrong gradient of an input, something kept from an earlier batch, and wrong numerical gradients."""
     subject, wrong = looks.subject, {}
     for name, mask in everything.items():
         code, ratio = together(reference, gradients, {name: mask}, tolerance=fine, drawn=0)
         if code == FAIL:
             wrong[name] = ratio
-            if name in looks.gradients:
-                clear = 4 * looks.tolerance[name]
+            if name in looks.gradients and judged[name].codes is not None:
+                clear, mask = 4 * looks.tolerance[name], judged[name].codes == PASS  # slopes at kinks do not add up
                 code, ratio = together(looks.reference, looks.gradients, {name: mask}, tolerance=clear, drawn=0)
                 if code == FAIL:
                     return [
