@@ -60,7 +60,9 @@ class Call:
             try:
                 out = self.run({})
             except Exception as error:
-                error.add_note(f"raised by {self.name} when it was called with the inputs as given, which are as before")
+                error.add_note(
+                    f"raised by {self.name} when it was called with the inputs as given, which are as before"
+                )
                 raise
             self.weights = self._weights(out, first)
             claims = self._try_gradients()

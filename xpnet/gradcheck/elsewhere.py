@@ -82,7 +82,8 @@ def places(subject, seed):
         return value + MOVED * (float(abs(value).max(initial=0.0)) or 1.0) * draw
 
     def as_large(name, value, draw):
-        return (float((value.astype("float64") ** 2).mean()) ** 0.5 if value.size else 0.0 or 1.0) * draw
+        size = float((value.astype("float64") ** 2).mean()) ** 0.5 if value.size else 0.0
+        return (size or 1.0) * draw
 
     def of_one(name, value, draw):
         return draw if name == "x" else draw / max(1.0, math.prod(value.shape[:-1])) ** 0.5

@@ -43,15 +43,9 @@ def untested_lines(looks, judged):
         problem, note = _silent_line(looks, judged[name], name)
         problems += problem
         notes += note
-    if silent and not problems and len(silent) == len(judged) and len(notes) == len(silent):
-        problems += _nothing_at_all(notes)
+    if len(notes) == len(judged) and all("does nothing" in note for note in notes):
+        problems.append("nothing that is checked changes the loss, here or at other values: is it computed from it?")
     return problems, notes
-
-
-def _nothing_at_all(notes):
-    """Return a line if all that was found is that nothing does anything."""
-    idle = all("does nothing" in note for note in notes)
-    return ["nothing that is checked changes the loss, here or at other values: is it computed from it?"] if idle else []
 
 
 def _decided(judged):
