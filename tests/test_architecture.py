@@ -63,7 +63,9 @@ COMPUTES = {
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
-    "gradcheck.elsewhere": {"functions", "backend", "gradcheck.contracts", "gradcheck.measuring"},
+    "gradcheck.elsewhere": {
+        *("functions", "backend", "gradcheck.contracts", "gradcheck.measuring", "gradcheck.verdicts"),
+    },
     "gradcheck.looks": {
         *("functions", "backend", "gradcheck.elsewhere", "gradcheck.measuring", "gradcheck.noise"),
         "gradcheck.verdicts",

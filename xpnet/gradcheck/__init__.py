@@ -12,7 +12,7 @@ from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
 from .dispatch import subject_for
-from .elsewhere import run_elsewhere
+from .elsewhere import kept_from_first_call, run_elsewhere
 from .jacobians import of_each_output
 from .overlooked import forgotten, shared_memory, used_twice
 from .report import WAYS, GradientCheck
@@ -88,6 +88,11 @@ def check_gradients(
                 options = {"method": method, "map": map, "entries": entries, "directions": directions}
                 examine(part, one, h, tolerance, audit, worst, seed, progress, **options)
                 check.add(part, rename)
+    if check.failed and not jacobian:  # all is as it was given
+        failed = {name: (check.numerical[name], words == "fail") for name, words in check.verdicts.items()}
+        failed = {name: found for name, found in failed.items() if found[1].any()}
+        with unchanged(net, gradient, backward, *inputs):
+            check.problems += kept_from_first_call(subject, failed)
     check.seconds = time.perf_counter() - start
     return check
 

@@ -8,7 +8,7 @@ from ..backend import random_generator, to_numpy
 from ..functions import namespace
 from .elsewhere import does_nothing, places
 from .measuring import LARGER, Reference, scale
-from .noise import backprop_noise, stairs
+from .noise import CANCELLED, backprop_noise, stairs
 from .verdicts import (
     FAIL,
     KINK,
@@ -104,7 +104,7 @@ class Looks:
             if self.by_loop:
                 steps = {name: self.h or self.reference.step(name) for name in self.subject.values}
                 slopes = self.reference.all_entries(steps, tick, self.map, self.notes.append)
-                return {name: self._by_loop(name, steps[name], slopes[name]) for name in steps}
+                return {name: self._near_zero(name, self._by_loop(name, steps[name], slopes[name])) for name in steps}
             first = self.subject.changes({}, self.h, self.method, False, tick)
         judged = {name: self._at_first(name, change) for name, change in first.items()}
         doubtful = [name for name, one in judged.items() if _doubts(one)]
@@ -112,8 +112,20 @@ class Looks:
             with bar("with a smaller step", entries) as tick:
                 second = self.subject.changes(self.reference.changed, self.h, self.method, True, tick)
             for name in doubtful:
-                judged[name] = self._again(judged[name], name, second[name])
+                judged[name] = self._near_zero(name, self._again(judged[name], name, second[name]))
         return judged
+
+    def _near_zero(self, name, one):
+        """Leave undecided where the loss feels nothing and backpropagation says hardly more, beside other places."""
+        if one.codes is None or not bool(((one.codes == FAIL) & (one.n == 0)).any()):
+            return one
+        hardly = (one.codes == FAIL) & (one.n == 0) & (abs(one.a) <= self.nothing_beside_others(name))
+        return one._replace(codes=namespace(one.a).where(hardly, UNDECIDED, one.codes))
+
+    def nothing_beside_others(self, name):
+        """Return what is round-off beside the gradients of an array at other places."""
+        found = (float(abs(p.gradients[name]).max(initial=0.0)) for p in self.elsewhere if name in p.gradients)
+        return CANCELLED * self.reference.eps_of(name) * max(found, default=0.0)
 
     def _at_first(self, name, change):
         a, n = self.gradients[name], _on_host(change.gradient)

@@ -25,8 +25,7 @@ def untested_lines(looks, judged):
         if _decided(one) and (one.how == "difference" or not bool(xp.any(undecided))):
             continue
         code = None
-        several = int(xp.count_nonzero(undecided)) > 1
-        if several and not looks.does_nothing(name) and bool(xp.any(xp.abs(one.a[undecided]) > looks.noise[name])):
+        if int(xp.count_nonzero(undecided)) > 1 and _is_something(looks, name, one, undecided):
             code, ratio = _undecided_together(looks, name, one, undecided)
             if code == FAIL:
                 problems.append(
@@ -52,6 +51,14 @@ def _decided(judged):
     """Return whether anything was compared: entries that pass and are not zero on both sides, or that fail."""
     passed = (judged.codes == PASS) & ((judged.a != 0) | (judged.n != 0))
     return bool(namespace(judged.a).any((judged.codes == FAIL) | passed))
+
+
+def _is_something(looks, name, one, undecided):
+    """Return whether undecided entries are more than zeros with round-off."""
+    xp = namespace(one.a)
+    flat = not bool(xp.any(one.n[undecided] != 0))
+    least = max(looks.noise[name], looks.nothing_beside_others(name) if flat else 0.0)
+    return bool(xp.any(xp.abs(one.a[undecided]) > least)) and not looks.does_nothing(name)
 
 
 def _undecided_together(looks, name, one, undecided):
