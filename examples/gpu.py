@@ -187,7 +187,7 @@ def run_part(part, limit, options, results, log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where gpu.json, gpu.md and gpu.log go")
-    parser.add_argument("--only", default="", help="parts to run, by the beginnings of their names, in order: capture,steps")
+    parser.add_argument("--only", default="", help="parts to run, by the beginnings of their names: capture,steps")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long all of it may take (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     options = parser.parse_args()

@@ -5,7 +5,17 @@ import copy
 import numpy as np
 import pytest
 
-from xpnet import Affine, IdentityWithLoss, Network, Relu, Sigmoid, check_gradients, numerical_gradient, train
+from xpnet import (
+    Affine,
+    IdentityWithLoss,
+    Network,
+    Relu,
+    Sigmoid,
+    check_gradients,
+    get_backend,
+    numerical_gradient,
+    train,
+)
 
 
 class Residual:
@@ -126,7 +136,8 @@ def test_a_check_passes_and_names_the_entry_that_does_not(rng, kind):
 
 @pytest.mark.parametrize("library", ["numpy", "jax", "torch"])
 def test_training_moves_every_parameter_wherever_it_is(rng, library):
-    backend = pytest.importorskip("xpnet").get_backend(library)
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    backend = get_backend(library)
     network = deep(rng)
     for block in (network,):
         for name in block.params:

@@ -1,6 +1,6 @@
 """What is wrong with a training, in words: before it begins, while it goes on, and when it has failed."""
 
-from array_api_compat import array_namespace, is_writeable_array
+from array_api_compat import array_namespace, device, is_writeable_array
 
 from .arrays import require_precision, shares_memory
 from .backend import to_numpy
@@ -24,6 +24,17 @@ def require_learnable(parameters, x):
             raise ValueError(f"parameter {name} is read-only and cannot be trained; give the network a copy of it")
         if is_writeable_array(value) and shares_memory(value):
             raise ValueError(f"entries of parameter {name} share memory; give the network a copy of it")
+
+
+def require_one_device(arrays):
+    """Refuse arrays, by name, that do not all lie on one device; those that are None lie nowhere."""
+    (first, there), *others = ((name, device(x)) for name, x in arrays.items() if x is not None)
+    for name, where in others:
+        if where != there:
+            raise ValueError(
+                f"{first} lies on {there}, but {name} on {where}; make both by one backend, as "
+                "get_backend(...).asarray does, or copy one to where the other is"
+            )
 
 
 def is_read_only(x):

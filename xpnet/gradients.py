@@ -34,7 +34,7 @@ def numerical_diff(f, x, *, h="auto", method="central"):
     """
     if method not in ("central", "forward"):
         raise ValueError(f"method is {method!r}; it must be 'central' or 'forward'")
-    h = None if h == "auto" else require_step(h)
+    h = None if isinstance(h, str) and h == "auto" else require_step(h)
     if isinstance(x, (int, float)):
         return _number_diff(f, x, h, method)
     xp = require_precision("x", x)

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_write
 from .arrays import detached
 from .backend import random_generator, to_numpy
 from .compiling import compiled
-from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, too_large
+from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, require_one_device, too_large
 from .functions import namespace
 
 
@@ -107,10 +107,10 @@ def train(
     Data and parameters are checked at once, but nothing is trained until the generator is read: ``for record in
     train(...)``. Warns if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch leaves
     the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
-    learning rate that is not a positive number, data whose shapes do not fit, parameters that are none or, in a dict,
-    cannot be written, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit; TypeError
-    for data that are not arrays of one library, and for parameters and gradients that are no floats of 32 bits or more;
-    TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
+    learning rate that is not a positive number, data whose shapes or devices do not fit, parameters that are none or,
+    in a dict, cannot be written, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit;
+    TypeError for data that are not arrays of one library, and for parameters and gradients that are no floats of 32
+    bits or more; TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
     """
@@ -136,6 +136,8 @@ def train(
     if x_test is not None:
         namespace(x_train, x_test, t_test, names="x_train, x_test and t_test")
     require_learnable(network.params, x_train)
+    parameters = {f"parameter {name}": value for name, value in network.params.items()}
+    require_one_device({"x_train": x_train, "t_train": t_train, "x_test": x_test, "t_test": t_test, **parameters})
     x_train, t_train = detached(x_train), detached(t_train)
     learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
     rng = random_generator(rng, "batches")

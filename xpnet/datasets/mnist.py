@@ -134,7 +134,8 @@ def _find(folder, which, content):
     within = [path for own in named if own.is_dir() for path in sorted(own.iterdir()) if name.fullmatch(path.name)]
     for candidates in (named, within):
         forms = {}
-        for path in sorted((path for path in candidates if path.is_file()), key=lambda path: len(path.name)):
+        files = [path for path in candidates if path.exists() and not path.is_dir()]  # a pipe, too, can be read
+        for path in sorted(files, key=lambda path: len(path.name)):
             stem = re.sub(r"\.gz$", "", path.name.lower()).replace(".", "-")
             forms.setdefault(stem, path)
         if len(forms) > 1:

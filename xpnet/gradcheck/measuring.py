@@ -175,7 +175,7 @@ class Reference:
         up, down, promised = {}, {}, 0.0
         for name, direction in directions.items():
             ends = [self._end(name, sign * h * direction) for sign in (1, -1)]
-            promised += float(self.xp.vdot(gradients[name], self.xp.astype(ends[0] - ends[1], self.xp.float64)))
+            promised += float(self.xp.sum(gradients[name] * self.xp.astype(ends[0] - ends[1], self.xp.float64)))
             up[name], down[name] = (as_array(end, self.arrays[name]) for end in ends)
         measured = float(self.weights @ (self.outputs(up) - self.outputs(down)))
         return measured / (2 * h), promised / (2 * h)
