@@ -195,3 +195,14 @@ def test_a_layer_that_has_params_but_no_grads_is_told():
 
 def test_no_target_may_be_given_as_none():
     assert check_gradients(Relu(), np.random.default_rng(0).normal(size=(3, 4)), None)
+
+
+@pytest.mark.parametrize("factor", [1.01, 1.001, -1.0])
+def test_what_is_wrong_from_the_first_call_on_is_not_said_to_be_kept(factor):
+    class Wrong(Sigmoid):
+        def backward(self, dout):
+            return factor * super().backward(dout)
+
+    check = check_gradients(Wrong(), np.random.default_rng(0).normal(size=(4, 3)))
+    assert check.failed == 12
+    assert not any("first call" in line for line in check.problems)
