@@ -63,9 +63,7 @@ COMPUTES = {
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
-    "gradcheck.elsewhere": {
-        *("functions", "backend", "gradcheck.contracts", "gradcheck.measuring", "gradcheck.verdicts"),
-    },
+    "gradcheck.elsewhere": {"functions", "backend", "gradcheck.contracts", "gradcheck.measuring"},
     "gradcheck.looks": {
         *("functions", "backend", "gradcheck.elsewhere", "gradcheck.measuring", "gradcheck.noise"),
         "gradcheck.verdicts",

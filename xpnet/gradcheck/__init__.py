@@ -89,8 +89,8 @@ def check_gradients(
                 examine(part, one, h, tolerance, audit, worst, seed, progress, **options)
                 check.add(part, rename)
     if check.failed and not jacobian:  # all is as it was given
-        failed = {name: (check.numerical[name], words == "fail") for name, words in check.verdicts.items()}
-        failed = {name: found for name, found in failed.items() if found[1].any()}
+        failed = {name: words == "fail" for name, words in check.verdicts.items() if (words == "fail").any()}
+        failed = {name: (check.backprop[name], check.numerical[name], mask) for name, mask in failed.items()}
         with unchanged(net, gradient, backward, *inputs):
             check.problems += kept_from_first_call(subject, failed)
     check.seconds = time.perf_counter() - start

@@ -28,19 +28,22 @@ def audit(reference, judged, count, seed):
 
 
 def _chosen(judged, count, seed):
-    rng, names = random_generator(seed, "audit"), list(judged)
-    chosen, entries = set(), sum(math.prod(one.n.shape) for one in judged.values())
+    """Return places (name, index) of entries that pass or fail: what is undecided or on a kink tells nothing."""
+    rng, chosen, told, left = random_generator(seed, "audit"), set(), {}, 0
     for name, one in judged.items():
-        if one.codes is not None and one.codes.size:
-            xp = namespace(one.a)
+        xp = namespace(one.a)
+        told[name] = xp.nonzero(xp.reshape((one.codes == PASS) | (one.codes == FAIL), (-1,)))[0]
+        left += told[name].size
+        if told[name].size:
             size = xp.maximum(xp.abs(one.a), xp.abs(one.n))
             error = xp.where(one.codes == PASS, xp.abs(one.a - one.n) / xp.where(size > 0, size, 1.0), -1.0)
-            chosen.add((name, position(int(xp.argmax(error)), one.n.shape)))
-    while len(chosen) < min(count, entries):
+            furthest = int(xp.argmax(error)) if bool((one.codes == PASS).any()) else int(told[name][0])
+            chosen.add((name, position(furthest, one.n.shape)))
+    names = [name for name, entries in told.items() if entries.size]
+    while len(chosen) < min(count, left):
         name = names[rng.integers(len(names))]
-        shape = judged[name].n.shape
-        if math.prod(shape):
-            chosen.add((name, position(int(rng.integers(math.prod(shape))), shape)))
+        entry = int(told[name][rng.integers(told[name].size)])
+        chosen.add((name, position(entry, judged[name].n.shape)))
     return sorted(chosen)
 
 

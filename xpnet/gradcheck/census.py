@@ -43,6 +43,8 @@ def census(name, judged, value, worst, samples):
 
 def _shape_hint(a, n):
     hint = f"backpropagation has shape {a.shape}"
+    if a.ndim == 0:
+        return f"{hint}, one number; it must be an array of shape {n.shape}"
     if a.shape == n.shape[::-1]:
         return f"{hint}: transposed?"
     if a.shape[a.ndim - n.ndim :] == n.shape:

@@ -10,11 +10,10 @@ from ..backend import random_generator, to_numpy
 from ..functions import namespace
 from .contracts import gradients_on_host, on_host
 from .measuring import Reference, as_array
-from .verdicts import agree
 
 MOVED = 0.1  # of the largest entry: how far the nearest of other values lie
 FACTORS = (0.65, 1.35)  # of the values at which everything is run first
-NEARLY = 1e-2  # what right gradients may differ by, beside those of other values
+CLOSER = 0.1  # of its distance: how near gradients come that were wrong only later
 FAR = 3  # moves by as much as an array is large, none of which the loss may feel
 SLACK = 16.0  # times the error bar of a change of the loss: what is round-off for certain
 
@@ -47,7 +46,7 @@ def scaled(value, rng):
 def kept_from_first_call(subject, failed):
     """Return a line if backpropagation is right where it is run for the first time, on objects as they were given.
 
-    ``failed`` holds {name: (numerical gradient, mask of the entries that failed)}.
+    ``failed`` holds {name: (backpropagation, numerical gradient, mask of the entries that failed)}.
     """
     try:
         fresh = on_host(subject.gradients({}))
@@ -55,8 +54,10 @@ def kept_from_first_call(subject, failed):
         return []
     right = [
         name
-        for name, (n, mask) in failed.items()
-        if name in fresh and fresh[name].shape == n.shape and bool(agree(fresh[name], n, NEARLY)[mask].all())
+        for name, (a, n, mask) in failed.items()
+        if name in fresh
+        and fresh[name].shape == n.shape
+        and bool((abs(fresh[name] - n) <= CLOSER * abs(a - n))[mask].all())
     ]
     if not right or len(right) < len(failed):
         return []

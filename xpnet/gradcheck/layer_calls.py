@@ -68,8 +68,12 @@ class LayerCall(Call):
             claims, reason = super().by_name(result)
         else:
             claims, reason = {}, None
+        grads = getattr(self.layer, "grads", ())
         for name, (owner, key) in self.learned.items():
-            held = getattr(self.layer, "grads", ())[key] if isinstance(key, int) else getattr(owner, f"d{key}", None)
+            if isinstance(key, int):
+                held = grads[key] if key < len(grads) else None
+            else:
+                held = getattr(owner, f"d{key}", None)
             if held is not None:
                 claims[self._shown(name)] = held
         return claims, reason

@@ -83,16 +83,13 @@ class Looks:
         return self._idle[name]
 
     def uncertain(self, name, entries):
-        """Return what round-off may do to each of some entries of backpropagation, as far as that was asked before."""
-        found = self.noise[name]
-        return max(found, float(self.stairs[name][entries].max())) if "stairs" in vars(self) else found
+        """Return what round-off may do to each of some entries of backpropagation."""
+        return max(self.noise[name], float(self.stairs[name][entries].max()))
 
     def coarseness(self):
-        """Return the share of their largest by which gradients come in steps, as far as that was asked before."""
-        if "stairs" not in vars(self):
-            return 0.0
-        sizes = {name: float(abs(g).max(initial=0.0)) for name, g in self.gradients.items()}
-        return max((float(self.stairs[name].max()) / size for name, size in sizes.items() if size), default=0.0)
+        """Return the share of a sum of gradients by which it is off because they come in steps."""
+        sums = {name: float(abs(g).sum()) for name, g in self.gradients.items()}
+        return max((float(self.stairs[name].sum()) / size for name, size in sums.items() if size), default=0.0)
 
     def judge(self, bar):
         """Return {name: Judged}; an array whose gradient has another shape has no codes.
@@ -116,16 +113,17 @@ class Looks:
         return judged
 
     def _near_zero(self, name, one):
-        """Leave undecided where the loss feels nothing and backpropagation says hardly more, beside other places."""
-        if one.codes is None or not bool(((one.codes == FAIL) & (one.n == 0)).any()):
+        """Leave undecided where the loss feels hardly anything, and backpropagation says so, beside other places."""
+        if one.codes is None or not bool((one.codes == FAIL).any()):
             return one
-        hardly = (one.codes == FAIL) & (one.n == 0) & (abs(one.a) <= self.nothing_beside_others(name))
+        hardly = (one.codes == FAIL) & (namespace(one.a).maximum(abs(one.a), abs(one.n)) <= self.nothing(name, one.n))
         return one._replace(codes=namespace(one.a).where(hardly, UNDECIDED, one.codes))
 
-    def nothing_beside_others(self, name):
-        """Return what is round-off beside the gradients of an array at other places."""
+    def nothing(self, name, n):
+        """Return what is round-off beside the gradients of an array at other places; less where ``n`` feels it."""
         found = (float(abs(p.gradients[name]).max(initial=0.0)) for p in self.elsewhere if name in p.gradients)
-        return CANCELLED * self.reference.eps_of(name) * max(found, default=0.0)
+        eps = namespace(n).where(n == 0, self.reference.eps_of(name), self.reference.eps)
+        return CANCELLED * max(found, default=0.0) * eps
 
     def _at_first(self, name, change):
         a, n = self.gradients[name], _on_host(change.gradient)

@@ -14,6 +14,7 @@ from ..functions import namespace
 
 SAFE = 4.0  # standard deviations of round-off that are hardly ever exceeded
 TERMS, CANCELLED = 8, 64  # unit round-offs that a sum may be wrong by, and one that cancels, of its terms
+WIDER = 6  # moves, where numbers come in steps
 LINES, POINTS = 3, 8  # along which, and at how many points each, it is measured
 
 
@@ -51,7 +52,7 @@ def stairs(subject, gradients):
     """
     names = [name for name, g in gradients.items() if g.size]
     eps = max(float(namespace(v).finfo(v.dtype).eps) for v in subject.values.values())
-    rows = _along_lines(subject, names, eps**0.5)
+    rows = _along_lines(subject, names, WIDER**2 * eps**0.5)
     if rows is None:
         return {name: g * 0.0 for name, g in gradients.items()}
     least, second = namespace(rows).sort(rows, axis=0)[:2, ...]

@@ -56,9 +56,9 @@ def _decided(judged):
 def _is_something(looks, name, one, undecided):
     """Return whether undecided entries are more than zeros with round-off."""
     xp = namespace(one.a)
-    flat = not bool(xp.any(one.n[undecided] != 0))
-    least = max(looks.noise[name], looks.nothing_beside_others(name) if flat else 0.0)
-    return bool(xp.any(xp.abs(one.a[undecided]) > least)) and not looks.does_nothing(name)
+    least = xp.maximum(looks.noise[name], looks.nothing(name, one.n))
+    size = xp.maximum(xp.abs(one.a), xp.abs(one.n))
+    return bool(xp.any(undecided & (size > least))) and not looks.does_nothing(name)
 
 
 def _undecided_together(looks, name, one, undecided):
@@ -136,9 +136,10 @@ def other_batch(looks, judged):
         return []
     usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
     everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
-    fine = max(FINER * max(looks.tolerance.values()), looks.coarseness())
+    fine = FINER * max(looks.tolerance.values())
     if not usable or together(reference, gradients, everything, tolerance=fine, drawn=0, even=True)[0] != FAIL:
         return []
+    fine = max(fine, looks.coarseness())
     return _who(looks, judged, reference, gradients, everything, fine)
 
 
