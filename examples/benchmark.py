@@ -39,8 +39,8 @@ class Xpnet:
 
     threads = None
 
-    def __init__(self, data, backend, dtype="float32"):
-        self.backend, self.dtype = xpnet.get_backend(backend), dtype
+    def __init__(self, data, backend, dtype="float32", compiled=False):
+        self.backend, self.dtype, self.compiled = xpnet.get_backend(backend), dtype, compiled
         self.data = {part: (self.put(x), self.put(t)) for part, (x, t) in data.items()}
 
     def put(self, x):
@@ -73,6 +73,7 @@ def train(contender, iterations, batch):
             batch_size=batch,
             learning_rate=LEARNING_RATE,
             rng=rng,
+            compile=contender.compiled,
         )
         return [(record.train_accuracy, record.test_accuracy) for record in records]
     accuracies = []
@@ -94,6 +95,13 @@ def contenders(part, options):
         makers[f"xpnet, {backend}, float64"] = lambda data: Xpnet(data, backend, "float64")
         makers["the book, NumPy, float64"] = lambda data: peers.Book(data, LEARNING_RATE)
         makers["NumPy by hand"] = lambda data: peers.ByHand(data, LEARNING_RATE)
+        compilers = {
+            "torch:cuda" if gpu else "torch": "torch" not in options.absent and not options.quick,
+            "jax": "jax" not in options.absent,
+            backend: backend.startswith("cupy"),
+        }
+        for name in filter(compilers.get, compilers):  # compiling is a part of each training
+            makers[f"xpnet, {name}, compiled"] = lambda data, name=name: Xpnet(data, name, compiled=True)
         if backend.startswith("cupy"):
             xp = xpnet.get_backend(backend).xp
             makers["the book on CuPy, float64"] = lambda data: peers.Book(data, LEARNING_RATE, xp)

@@ -147,7 +147,8 @@ def _find(folder, which, content):
         if path.name == "raw" and path.is_dir():
             return _find(path, which, content)
     stem = f"*{parts.strip('()').partition('|')[0]}-{content}-idx*-ubyte"
+    empty = f" ({named[0].name} is a folder without one)" if named else ""
     raise FileNotFoundError(
-        f"{folder} has no file {stem} or {stem}.gz; load_mnist needs four IDX files, images and labels for "
+        f"{folder} has no file {stem} or {stem}.gz{empty}; load_mnist needs four IDX files, images and labels for "
         "training and test"
     )
