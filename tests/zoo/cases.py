@@ -144,11 +144,15 @@ def parameters_of(net):
 
 
 def set_parameters(net, values):
-    """Make ``net`` compute with ``values``, a dict of arrays."""
-    for name, value in values.items():
-        if hasattr(net, "params"):
-            net.params[name] = value
-        else:
+    """Make ``net`` compute with ``values``, a dict of arrays: these themselves, to which assignment gives copies."""
+    if hasattr(net, "layers"):
+        for layer in net.layers.values():
+            for attribute, name in net.params.names_of(layer).items():
+                setattr(layer, attribute, values[name])
+    elif hasattr(net, "params"):
+        net.params.update(values)
+    else:
+        for name, value in values.items():
             setattr(net, name, value)
 
 

@@ -23,8 +23,8 @@ def run_elsewhere(subject, seed):
 
     No normalization takes away how ``scaled`` moves them. What is not defined there is not run.
     """
-    rng, everything = random_generator(seed, "audit"), {**subject.inputs, **subject.values}
-    everything.pop("t", None)
+    rng = random_generator(seed, "audit")
+    everything = {name: value for name, value in subject.inputs.items() if name != "t"} | dict(subject.values)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,8 +95,8 @@ class Elsewhere:
 
 def places(subject, seed):
     """Return the subject at three other places: near, of the same size with random signs, and of the size of one."""
-    rng, everything = random_generator(seed, "audit"), {**subject.inputs, **subject.values}
-    everything.pop("t", None)
+    rng = random_generator(seed, "audit")
+    everything = {name: value for name, value in subject.inputs.items() if name != "t"} | dict(subject.values)
     host = {name: to_numpy(value) for name, value in everything.items()}
 
     def drawn(names, move):

@@ -22,7 +22,8 @@ DECISIVE = 0.01  # the share of an entry up to which an error bar can tell
 
 def in_words(codes):
     """Return an array of codes on the host as an array of words."""
-    return namespace(codes).asarray(WORDS)[codes]
+    xp = namespace(codes)
+    return xp.asarray(xp.asarray(WORDS)[codes])
 
 
 def tolerance_of(dtype, xp, tolerance):
