@@ -89,8 +89,8 @@ def check_gradients(
                 examine(part, one, h, tolerance, audit, worst, seed, progress, **options)
                 check.add(part, rename)
     if check.failed and not jacobian:  # all is as it was given
-        failed = {name: words == "fail" for name, words in check.verdicts.items() if (words == "fail").any()}
-        failed = {name: (check.backprop[name], check.numerical[name], mask) for name, mask in failed.items()}
+        names = [p.name for p in check.parameters if p.failed and p.name in check.verdicts]
+        failed = {name: (check.backprop[name], check.numerical[name], check.verdicts[name] == "fail") for name in names}
         with unchanged(net, gradient, backward, *inputs):
             check.problems += kept_from_first_call(subject, failed)
     check.seconds = time.perf_counter() - start

@@ -57,7 +57,7 @@ def kept_from_first_call(subject, failed):
         for name, (a, n, mask) in failed.items()
         if name in fresh
         and fresh[name].shape == n.shape
-        and bool((abs(fresh[name] - n) <= CLOSER * abs(a - n))[mask].all())
+        and bool(((abs(fresh[name] - n) <= CLOSER * abs(a - n)) | ~namespace(n).asarray(mask)).all())
     ]
     if not right or len(right) < len(failed):
         return []
