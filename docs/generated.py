@@ -43,7 +43,7 @@ def tables(measured):
                 report.grid(part, work, {size: {row["contender"]: row for row in of_size} for size, of_size in sizes})
             else:
                 report.table(part, work, {row["contender"]: row for row in rows}, ratios=part != "d")
-    return "".join(f"- {line}\n" for line in known.splitlines()) + printed.getvalue()[len(known):]
+    return "".join(f"- {line}\n" for line in known.splitlines()) + printed.getvalue()[len(known) :]
 
 
 def heading(module):

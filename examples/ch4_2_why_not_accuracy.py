@@ -36,6 +36,7 @@ def measured(measure):
         W2[unit, digit] = weight
         network.params["W2"] = get_backend().asarray(W2)
         return float(measure(x, t))
+
     return f
 
 

@@ -25,8 +25,14 @@ with progress(2 * iterations) as bar:
     for gradient in ("numerical", "backpropagation"):
         network = TwoLayerNet(784, 50, 10, activation="sigmoid", rng=1)
         records = train(
-            network, x_train, t_train,
-            iterations=iterations, learning_rate=1.0, gradient=gradient, rng=1, on_iteration=bar.update,
+            network,
+            x_train,
+            t_train,
+            iterations=iterations,
+            learning_rate=1.0,
+            gradient=gradient,
+            rng=1,
+            on_iteration=bar.update,
         )
         losses[gradient] = np.concatenate([record.losses for record in records])
         ends[gradient] = to_numpy(network.params["W1"])

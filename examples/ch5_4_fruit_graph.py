@@ -34,16 +34,28 @@ dapple, dapples = apple_layer.backward(dapple_cost)
 
 # %%
 places = {
-    "price of\nan apple": (0, 5.2), "number of\napples": (0, 3.2), "number of\noranges": (0, 1.8),
-    "price of\nan orange": (0, -0.2), "apples": (2.6, 4.2), "oranges": (2.6, 0.8), "sum": (5, 2.5), "tax": (5.4, 0.4),
-    "total": (7.4, 2.5), "price": (9.6, 2.5),
+    "price of\nan apple": (0, 5.2),
+    "number of\napples": (0, 3.2),
+    "number of\noranges": (0, 1.8),
+    "price of\nan orange": (0, -0.2),
+    "apples": (2.6, 4.2),
+    "oranges": (2.6, 0.8),
+    "sum": (5, 2.5),
+    "tax": (5.4, 0.4),
+    "total": (7.4, 2.5),
+    "price": (9.6, 2.5),
 }
 operations = {"apples": "×", "oranges": "×", "sum": "+", "total": "×"}
 lines = (
-    ("price of\nan apple", "apples", apple, dapple), ("number of\napples", "apples", apples, dapples),
-    ("number of\noranges", "oranges", oranges, doranges), ("price of\nan orange", "oranges", orange, dorange),
-    ("apples", "sum", apple_cost, dapple_cost), ("oranges", "sum", orange_cost, dorange_cost),
-    ("sum", "total", cost, dcost), ("tax", "total", tax, dtax), ("total", "price", price, dprice),
+    ("price of\nan apple", "apples", apple, dapple),
+    ("number of\napples", "apples", apples, dapples),
+    ("number of\noranges", "oranges", oranges, doranges),
+    ("price of\nan orange", "oranges", orange, dorange),
+    ("apples", "sum", apple_cost, dapple_cost),
+    ("oranges", "sum", orange_cost, dorange_cost),
+    ("sum", "total", cost, dcost),
+    ("tax", "total", tax, dtax),
+    ("total", "price", price, dprice),
 )
 
 figure, ax = plotting.subplots(figsize=(9, 5.2))

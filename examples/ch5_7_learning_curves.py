@@ -19,9 +19,7 @@ network = TwoLayerNet(784, 50, 10, dtype="float32")
 records = []
 with progress(iterations) as bar:
     try:
-        for record in train(
-            network, x_train, t_train, x_test, t_test, iterations=iterations, on_iteration=bar.update
-        ):
+        for record in train(network, x_train, t_train, x_test, t_test, iterations=iterations, on_iteration=bar.update):
             records.append(record)
     except KeyboardInterrupt:
         if not records:

@@ -30,6 +30,7 @@ def plant(mistake, network, xp):
         def change(layer, dout):
             size = xp.abs(layer.dW)
             layer.dW = xp.where(size == xp.max(size), factor * layer.dW, layer.dW)
+
         return change
 
     def set_gradient(name, value):
@@ -80,8 +81,13 @@ def main(arguments=None, prog=None):
         backend = get_backend(options.backend)
         (x_train, t_train), (x_test, t_test) = load_mnist(backend=backend)
         network = TwoLayerNet(
-            784, hidden, 10,
-            activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
+            784,
+            hidden,
+            10,
+            activation=options.activation,
+            rng=options.seed,
+            dtype=options.dtype,
+            backend=backend,
         )
         if options.trained:
             for _ in train(network, x_train, t_train, iterations=options.trained, rng=options.seed):

@@ -43,10 +43,7 @@ def as_mnist(grey):
     small = Image.fromarray((255 * ink).astype("uint8")).resize((width, height), Image.Resampling.LANCZOS)
     small = np.asarray(small) / 255
     y, x = (np.average(np.arange(n), weights=small.sum(axis=1 - axis)) for axis, n in enumerate(small.shape))
-    top, left = (
-        int(np.clip(round(MIDDLE - centre), 0, SIDE - length))
-        for centre, length in ((y, height), (x, width))
-    )
+    top, left = (int(np.clip(round(MIDDLE - centre), 0, SIDE - length)) for centre, length in ((y, height), (x, width)))
     image = np.zeros((SIDE, SIDE))
     image[top : top + height, left : left + width] = small
     return image

@@ -60,11 +60,18 @@ def command_line(prog):
     length.add_argument("--iterations", type=count, metavar="N", help="batches to train on (10000)")
     length.add_argument("--epochs", type=count, metavar="N", help="instead: passes through all training images")
     add("--replacement", action="store_true", help="draw each batch from all images, as the book does")
-    add("--gradient", choices=("backpropagation", "numerical"), default="backpropagation",
-        help="%(default)s by default; numerical moves every parameter up and down")
+    add(
+        "--gradient",
+        choices=("backpropagation", "numerical"),
+        default="backpropagation",
+        help="%(default)s by default; numerical moves every parameter up and down",
+    )
     add("--dtype", choices=("float32", "float64"), default="float32", help="%(default)s by default")
-    add("--compile", action=argparse.BooleanOptionalAction, help="compile the training step; by default "
-        f"where Python decides the time: {', '.join(PYTHON_BOUND)}")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help=f"compile the training step; by default where Python decides the time: {', '.join(PYTHON_BOUND)}",
+    )
     add("--seed", type=seed, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
     add("--distributed", action="store_true", help="share every batch among the processes that mpiexec started")
@@ -73,8 +80,13 @@ def command_line(prog):
     add("--checkpoint", metavar="FILE", help="keep all that is needed to go on in FILE (.npz), written at every epoch")
     add("--resume", action="store_true", help="go on from --checkpoint FILE, as if the run had never stopped")
     add("--save-plot", metavar="FILE", help="draw the learning curves into FILE (.png, .pdf or .svg)")
-    add("--show-mistakes", nargs="?", const="", metavar="FILE",
-        help="show images of the test set that it gets wrong, or draw them into FILE")
+    add(
+        "--show-mistakes",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="show images of the test set that it gets wrong, or draw them into FILE",
+    )
     return parser
 
 
@@ -100,8 +112,13 @@ def open_checkpoint(options, settings, network):
 def begin(options, backend, network, data, iterations, batch_size, last, on_iteration):
     """Return the training, and in words whether its step is compiled."""
     settings = {
-        "iterations": iterations, "batch_size": batch_size, "learning_rate": options.learning_rate,
-        "replacement": options.replacement, "gradient": options.gradient, "rng": options.seed, "resume": last,
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "learning_rate": options.learning_rate,
+        "replacement": options.replacement,
+        "gradient": options.gradient,
+        "rng": options.seed,
+        "resume": last,
     }
     asked = options.compile
     if asked is None:  # a step that ranks take together is not compiled
@@ -193,8 +210,13 @@ def main(arguments=None, prog=None):
         else:
             iterations = options.iterations or 10_000
         network = TwoLayerNet(
-            x_train.shape[1], options.hidden, t_train.shape[1],
-            activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
+            x_train.shape[1],
+            options.hidden,
+            t_train.shape[1],
+            activation=options.activation,
+            rng=options.seed,
+            dtype=options.dtype,
+            backend=backend,
         )
         records = open_checkpoint(options, settings, network) if not comm or comm.rank == 0 else None
         if comm:

@@ -42,13 +42,26 @@ def main():
 
         def run(gradient, on_iteration=None):
             network = TwoLayerNet(
-                784, options.hidden, 10,
-                activation=options.activation, rng=options.seed, dtype=options.dtype, backend=backend,
+                784,
+                options.hidden,
+                10,
+                activation=options.activation,
+                rng=options.seed,
+                dtype=options.dtype,
+                backend=backend,
             )
             return network, train(
-                network, x_train, t_train, x_test, t_test,
-                iterations=options.iterations, batch_size=options.batch_size, learning_rate=options.learning_rate,
-                gradient=gradient, rng=options.seed, on_iteration=on_iteration,
+                network,
+                x_train,
+                t_train,
+                x_test,
+                t_test,
+                iterations=options.iterations,
+                batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
+                gradient=gradient,
+                rng=options.seed,
+                on_iteration=on_iteration,
             )
 
         start = time.perf_counter()

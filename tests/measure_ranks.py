@@ -1,9 +1,9 @@
 """What ranks and workers gain, beside one process that takes turns with them, for `docs/parallel.md`.
 
-    export OPENBLAS_NUM_THREADS=1
-    mpiexec -n 2 python -m mpi4py tests/measure_ranks.py 2000 1000   # hidden units, batch; also 50 100
-    mpiexec -n 1 python -m mpi4py tests/measure_ranks.py 50 100      # what DataParallel costs on one rank
-    python tests/measure_ranks.py check                              # a foreign 784-50-10, two processes
+export OPENBLAS_NUM_THREADS=1
+mpiexec -n 2 python -m mpi4py tests/measure_ranks.py 2000 1000   # hidden units, batch; also 50 100
+mpiexec -n 1 python -m mpi4py tests/measure_ranks.py 50 100      # what DataParallel costs on one rank
+python tests/measure_ranks.py check                              # a foreign 784-50-10, two processes
 """
 
 import statistics

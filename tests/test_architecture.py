@@ -285,9 +285,7 @@ def test_the_list_of_public_names_is_complete_and_true():
     for name in xpnet.__all__:
         assert hasattr(xpnet, name), f"{name} is listed but not there"
         assert not name.startswith("_")
-    found = {
-        name for name, value in vars(xpnet).items() if not name.startswith("_") and not inspect.ismodule(value)
-    }
+    found = {name for name, value in vars(xpnet).items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert found == set(xpnet.__all__)
 
 

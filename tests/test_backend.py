@@ -216,11 +216,16 @@ DIAGNOSES = [
     pytest.param({"gpus": 2}, "cupy:one", "no GPU 'one', the visible ones are 0 to 1", id="not a number"),
     pytest.param({"gpus": 2}, "cupy:-1", "no GPU '-1', the visible ones are 0 to 1", id="negative number"),
     pytest.param(
-        {"first_kernel": ImportError("libnvrtc.so.12: cannot open")}, "cupy",
-        "first small computation failed (ImportError: libnvrtc.so.12: cannot open)", id="missing libraries",
+        {"first_kernel": ImportError("libnvrtc.so.12: cannot open")},
+        "cupy",
+        "first small computation failed (ImportError: libnvrtc.so.12: cannot open)",
+        id="missing libraries",
     ),
     pytest.param(
-        {"use": CUDARuntimeError(46)}, "cupy", "cudaError 46", id="GPU in use by another process",
+        {"use": CUDARuntimeError(46)},
+        "cupy",
+        "cudaError 46",
+        id="GPU in use by another process",
     ),
 ]
 
@@ -316,7 +321,9 @@ class TestUnusable:
         ran = subprocess.run(
             [sys.executable, "-c", "import xpnet; print(xpnet.why_unusable('jax'))"],
             env={**os.environ, "JAX_PLATFORMS": "nonsense", "PYTHONPATH": str(PACKAGE.parent)},
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.startswith("backend='jax': ")

@@ -17,7 +17,13 @@ def run(*arguments, cwd, path=ROOT):
     environment = {**os.environ, "PYTHONPATH": str(path), "XPNET_BACKEND": "", "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(
         [sys.executable, "-m", "xpnet", *arguments],
-        env=environment, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False, timeout=300,
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
     )
 
 

@@ -209,24 +209,42 @@ def two_layers(activation):
 NETWORKS = {  # name: layers from a(rows, columns), output layer, how "auto" goes for each parameter
     "relu": (two_layers(Relu), SoftmaxWithLoss, ["difference"] * 4),
     "sigmoid": (two_layers(Sigmoid), SoftmaxWithLoss, ["difference"] * 4),
-    "three layers": (lambda a: [*two_layers(Relu)(a), Sigmoid(), Affine(a(3, 3), a(3))], SoftmaxWithLoss,
-                     ["difference"] * 6),
-    "four layers": (lambda a: [*two_layers(Sigmoid)(a), Relu(), Affine(a(3, 3)), Sigmoid(), Affine(a(3, 3), a(3))],
-                    SoftmaxWithLoss, ["difference"] * 7),
-    "two activations": (lambda a: [Affine(a(4, 3), a(3)), Sigmoid(), Relu(), Affine(a(3, 3))], SoftmaxWithLoss,
-                        ["difference"] * 3),
+    "three layers": (
+        lambda a: [*two_layers(Relu)(a), Sigmoid(), Affine(a(3, 3), a(3))],
+        SoftmaxWithLoss,
+        ["difference"] * 6,
+    ),
+    "four layers": (
+        lambda a: [*two_layers(Sigmoid)(a), Relu(), Affine(a(3, 3)), Sigmoid(), Affine(a(3, 3), a(3))],
+        SoftmaxWithLoss,
+        ["difference"] * 7,
+    ),
+    "two activations": (
+        lambda a: [Affine(a(4, 3), a(3)), Sigmoid(), Relu(), Affine(a(3, 3))],
+        SoftmaxWithLoss,
+        ["difference"] * 3,
+    ),
     "two products": (lambda a: [Affine(a(4, 3), a(3)), Affine(a(3, 3))], SoftmaxWithLoss, ["difference"] * 3),
     "squares of softmax": (lambda a: [*two_layers(Relu)(a), Softmax()], IdentityWithLoss, ["difference"] * 4),
     "no bias": (lambda a: [Affine(a(4, 3)), Relu(), Affine(a(3, 3))], SoftmaxWithLoss, ["difference"] * 2),
     "one product": (lambda a: [Affine(a(4, 3))], SoftmaxWithLoss, ["difference"]),
     "a layer without difference": (two_layers(Tanh), SoftmaxWithLoss, ["stacked"] * 2 + ["difference"] * 2),
-    "a layer that learns": (lambda a: [Affine(a(4, 3)), Scale(a(3)), Sigmoid(), Affine(a(3, 3))], SoftmaxWithLoss,
-                            ["stacked"] * 2 + ["difference"]),
+    "a layer that learns": (
+        lambda a: [Affine(a(4, 3)), Scale(a(3)), Sigmoid(), Affine(a(3, 3))],
+        SoftmaxWithLoss,
+        ["stacked"] * 2 + ["difference"],
+    ),
     "an output layer without difference": (two_layers(Sigmoid), QuarticLoss, ["stacked"] * 4),
-    "coupled samples": (lambda a: [Affine(a(4, 3)), Centre(), Affine(a(3, 3), a(3))], SoftmaxWithLoss,
-                        ["loop"] + ["difference"] * 2),
-    "coupled samples with difference": (lambda a: [Affine(a(4, 3), a(3)), CentreWithDifference(), Affine(a(3, 3))],
-                                        SoftmaxWithLoss, ["stacked"] * 2 + ["difference"]),
+    "coupled samples": (
+        lambda a: [Affine(a(4, 3)), Centre(), Affine(a(3, 3), a(3))],
+        SoftmaxWithLoss,
+        ["loop"] + ["difference"] * 2,
+    ),
+    "coupled samples with difference": (
+        lambda a: [Affine(a(4, 3), a(3)), CentreWithDifference(), Affine(a(3, 3))],
+        SoftmaxWithLoss,
+        ["stacked"] * 2 + ["difference"],
+    ),
 }
 
 

@@ -17,9 +17,7 @@ from xpnet import why_unusable
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "examples").glob("*.py"))
 IMPORTED = {  # a file that another example imports is a part of that example
-    name
-    for path in FILES
-    for name in re.findall(r"(?m)^ *(?:from|import) +(\w+)", path.read_text(encoding="utf-8"))
+    name for path in FILES for name in re.findall(r"(?m)^ *(?:from|import) +(\w+)", path.read_text(encoding="utf-8"))
 }
 EXAMPLES = [path for path in FILES if path.stem not in IMPORTED]
 
@@ -29,7 +27,12 @@ def run(*command, backend="", cwd):
     return subprocess.run(
         [sys.executable, *map(str, command)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
-        cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False, timeout=300,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
     )
 
 
@@ -80,8 +83,16 @@ class TestEveryExample:
 class TestTrain:
     def train(self, *options, cwd, data, backend=""):
         return run(
-            ROOT / "examples/train.py", "--data", data, "--hidden", 8, "--batch-size", 20, *options,
-            cwd=cwd, backend=backend,
+            ROOT / "examples/train.py",
+            "--data",
+            data,
+            "--hidden",
+            8,
+            "--batch-size",
+            20,
+            *options,
+            cwd=cwd,
+            backend=backend,
         )
 
     @pytest.mark.parametrize("backend", BACKENDS)
@@ -160,8 +171,16 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("option", "value"),
         [
-            ("--hidden", 0), ("--batch-size", -1), ("--iterations", 0), ("--epochs", 1.5), ("--learning-rate", "nan"),
-            ("--learning-rate", 0), ("--seed", -1), ("--dtype", "int8"), ("--activation", "tanh"), ("--gradient", "x"),
+            ("--hidden", 0),
+            ("--batch-size", -1),
+            ("--iterations", 0),
+            ("--epochs", 1.5),
+            ("--learning-rate", "nan"),
+            ("--learning-rate", 0),
+            ("--seed", -1),
+            ("--dtype", "int8"),
+            ("--activation", "tanh"),
+            ("--gradient", "x"),
         ],
     )
     def test_value_that_is_not_allowed_is_named(self, tmp_path, data, option, value):
@@ -183,7 +202,10 @@ class TestTrain:
         training = subprocess.Popen(
             [sys.executable, "-c", start, ROOT / "examples/train.py", "--data", data, "--epochs", "10000000"],
             env={**os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": "", "PYTHONUNBUFFERED": "1"},
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         with training:
             for line in training.stdout:

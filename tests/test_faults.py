@@ -135,11 +135,13 @@ class TestTrainPy:
             (["--checkpoint", "there.npz", "--resume", "--hidden", "9"], "was begun with --hidden 8, now it is 9"),
             (["--checkpoint", "broken.npz", "--resume"], "broken.npz was not saved by xpnet, or is damaged"),
             pytest.param(
-                ["--show-mistakes"], "no window can be opened here; name a file: --show-mistakes FILE",
+                ["--show-mistakes"],
+                "no window can be opened here; name a file: --show-mistakes FILE",
                 marks=pytest.mark.skipif(not find_spec("matplotlib"), reason="pip install matplotlib"),
             ),
             pytest.param(
-                ["--show-mistakes"], "pictures need matplotlib; run: pip install matplotlib",
+                ["--show-mistakes"],
+                "pictures need matplotlib; run: pip install matplotlib",
                 marks=pytest.mark.skipif(bool(find_spec("matplotlib")), reason="matplotlib is installed"),
             ),
         ],

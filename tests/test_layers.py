@@ -294,9 +294,7 @@ def test_relu_hides_no_gradient_that_went_wrong(case):
     np.testing.assert_array_equal(case.host(dx), [np.nan, np.nan, np.nan, np.inf])
 
 
-@pytest.mark.parametrize(
-    ("W", "b"), [((D,), None), ((2, D, M), None), ((D, M), (D,)), ((D, M), (1, M)), ((D, M), ())]
-)
+@pytest.mark.parametrize(("W", "b"), [((D,), None), ((2, D, M), None), ((D, M), (D,)), ((D, M), (1, M)), ((D, M), ())])
 def test_affine_refuses_parameters_that_do_not_fit(case, W, b):
     came = re.escape(f"W has shape {W} and b {b}; they must be (D, M) and (M,)")
     W, b = case.asarray(np.zeros(W)), None if b is None else case.asarray(np.zeros(b))

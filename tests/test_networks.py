@@ -200,9 +200,7 @@ def test_numerical_gradient_leaves_the_network_alone(case, rng):
 
 
 def test_a_deeper_network_is_a_longer_row(case, rng):
-    network = Network(
-        [affine(case, rng, 4, 3), Sigmoid(), affine(case, rng, 3, 3), Sigmoid(), affine(case, rng, 3, 2)]
-    )
+    network = Network([affine(case, rng, 4, 3), Sigmoid(), affine(case, rng, 3, 3), Sigmoid(), affine(case, rng, 3, 2)])
     assert list(network.params) == ["W1", "b1", "W2", "b2", "W3", "b3"]
     assert list(network.layers) == ["Affine1", "Sigmoid1", "Affine2", "Sigmoid2", "Affine3"]
     assert_gradients_agree(case, network, *small_batch(case, rng))
@@ -540,9 +538,7 @@ def test_mean_differences_of_the_book_come_from_its_guarded_log(books_setting):
     for name, printed in BOOKS_DIFFERENCES.items():
         # a slice is a view, so writing to it moves the network; four of W1's fifty columns are sample enough
         part = network.params[name][..., :4] if name == "W1" else network.params[name]
-        numerical = numerical_gradient(
-            lambda _: cross_entropy_error(softmax(network.predict(x)), t), part, h=1e-4
-        )
+        numerical = numerical_gradient(lambda _: cross_entropy_error(softmax(network.predict(x)), t), part, h=1e-4)
         difference = np.abs(numerical - (gradient[name][..., :4] if name == "W1" else gradient[name])).mean()
         assert printed / 4 < difference < printed * 4, name
 

@@ -35,7 +35,13 @@ def execute(script, folder):
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "JUPYTER_PLATFORM_DIRS": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", RUN, str(script)],
-        env=environment, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=600,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout

@@ -15,7 +15,11 @@ def run(example, *options, backend="numpy"):
     return subprocess.run(
         [sys.executable, str(ROOT / "examples" / example), *map(str, options)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
-        capture_output=True, text=True, encoding="utf-8", check=False, timeout=300,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
     )
 
 
@@ -40,8 +44,11 @@ class TestCheckGradients:
         [
             ("sign", {"W1": 1}, "the ratio is -1, a sign"),
             ("share", {"W1": 1}, "the ratio is 1.0005"),
-            ("mean", {"W1": None, "b1": None, "W2": None, "b2": 10},
-             "every ratio is 10, the batch size: a missing 1/N?"),
+            (
+                "mean",
+                {"W1": None, "b1": None, "W2": None, "b2": 10},
+                "every ratio is 10, the batch size: a missing 1/N?",
+            ),
             ("mask", {"W1": None, "b1": None}, None),
             ("bias", {"b1": None}, "backpropagation gives 0 for all of them: forgotten?"),
             ("sum", {"b2": 10}, None),

@@ -257,6 +257,7 @@ class TestBegunAlike:
 
     def test_another_batch_is_an_error(self, on_ranks):
         for other in (X[::-1].copy(), X[:6]):
+
             def begin(comm, x=other):
                 return DataParallel(small(), comm).gradient(changed(comm, X, x), T[: len(x)])
 

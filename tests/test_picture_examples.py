@@ -21,12 +21,22 @@ README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 def run(*command, cwd, **environment):
     """Run Python in another directory, on NumPy and without a display unless told otherwise."""
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": "", "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8",
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XPNET_BACKEND": "",
+        "MPLBACKEND": "Agg",
+        "PYTHONIOENCODING": "utf-8",
         **environment,
     }
     return subprocess.run(
         [sys.executable, *map(str, command)],
-        env=environment, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False, timeout=300,
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
     )
 
 
@@ -112,9 +122,7 @@ def test_no_script_imports_another_file_of_this_folder():
 def test_where_no_window_can_open_it_says_what_to_do(matplotlib, tmp_path):
     ran = run(EXAMPLES / "ch4_3_tangent.py", cwd=tmp_path)
     assert ran.returncode == 2
-    assert ran.stderr == (
-        "ch4_3_tangent.py: error: no window can be opened here; write files instead: --save FOLDER\n"
-    )
+    assert ran.stderr == ("ch4_3_tangent.py: error: no window can be opened here; write files instead: --save FOLDER\n")
 
 
 def test_without_matplotlib_it_says_what_to_do(tmp_path):

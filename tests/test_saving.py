@@ -157,6 +157,7 @@ GENERATORS = [np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random
 @pytest.mark.parametrize("kind", GENERATORS, ids=lambda kind: kind.__name__)
 def test_a_run_cut_anywhere_goes_on_bit_for_bit(file, kind, replacement):
     """Cut after each number of iterations, also within an epoch: parameters, losses and accuracies are the same."""
+
     def how():
         return {"rng": np.random.Generator(kind(3)), "replacement": replacement, "batch_size": 10}
 
@@ -324,6 +325,7 @@ def test_a_folder_that_may_not_be_written(file):
 
 def test_a_system_that_cannot_open_folders(file, monkeypatch):
     """As Windows: the rename is then all there is."""
+
     def refused(*_):
         raise PermissionError
 
@@ -419,8 +421,10 @@ FOREIGN = {
     "a record of nothing": of_npz(xpnet=np.asarray(HEADER % ("", "{}")), losses=np.ones(1)),
     "fewer iterations than losses": of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 2)), losses=np.ones(3)),
     "more iterations than losses": of_npz(xpnet=np.asarray(HEADER % ("", RECORD % 4)), losses=np.ones(3)),
-    "a compressed file": of_zip(zipfile.ZIP_DEFLATED, xpnet=zipfile.ZipFile(io.BytesIO(of_npz(
-        xpnet=np.asarray(HEADER % ("", ""))))).read("xpnet.npy")),
+    "a compressed file": of_zip(
+        zipfile.ZIP_DEFLATED,
+        xpnet=zipfile.ZipFile(io.BytesIO(of_npz(xpnet=np.asarray(HEADER % ("", ""))))).read("xpnet.npy"),
+    ),
     "a header larger than memory": of_zip(xpnet=HUGE),
     "parameters larger than memory": of_zip(
         xpnet=zipfile.ZipFile(io.BytesIO(of_npz(xpnet=np.asarray(HEADER % ('"W1"', ""))))).read("xpnet.npy"),

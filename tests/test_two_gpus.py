@@ -10,9 +10,7 @@ from conftest import ASKED
 
 from xpnet import TwoLayerNet, check_gradients, get_backend, train, why_unusable
 
-pytestmark = pytest.mark.skipif(
-    ASKED.partition(":")[0] not in ("", "cupy"), reason=f"{ASKED} is asked for, not CuPy"
-)
+pytestmark = pytest.mark.skipif(ASKED.partition(":")[0] not in ("", "cupy"), reason=f"{ASKED} is asked for, not CuPy")
 
 
 @pytest.fixture(autouse=True)

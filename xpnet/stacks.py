@@ -114,7 +114,6 @@ def losses_alone(last_layer, scores, t, way):
     return losses
 
 
-
 def by_entries(layer, attribute, tail, x, h, largest, progress):
     """Return the gradient of one parameter of any layer: it runs for every entry, what lies behind it on stacks."""
     xp, value = namespace(x), getattr(layer, attribute)

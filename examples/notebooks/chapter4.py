@@ -82,8 +82,7 @@ def check_cross_entropy(answer):
             return f"for {n} samples it is {mine:.4f}, and should be {right:.4f}"
 
 
-verdict("exercise 1", check_cross_entropy(my_cross_entropy));
-
+verdict("exercise 1", check_cross_entropy(my_cross_entropy))
 # %% [markdown]
 # ## The slope (4.3)
 #
@@ -97,7 +96,7 @@ for h in (1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-11, 1e-13):
 
 # %%
 ax = plotting.secants(np.exp, 0.5, 0.75, span=(-0.6, 1.6))
-ax.set_title("eˣ at 0.5, with h = 0.75");
+ax.set_title("eˣ at 0.5, with h = 0.75")
 
 # %% [markdown]
 # **Exercise 2.** Here is what many write down first. Two things are wrong with it: it multiplies where it should
@@ -118,7 +117,7 @@ def check_diff(answer):
             return f"the slope of {name} at {x:g} is {mine:.4g}, and should be {right:.4g}"
 
 
-verdict("exercise 2", check_diff(my_diff));
+verdict("exercise 2", check_diff(my_diff))
 
 # %% [markdown]
 # ## Many slopes at once (4.4)
@@ -160,7 +159,7 @@ def check_gradient(answer):
             return f"for x of shape {shape} it is\n{mine}\nand should be\n{right}"
 
 
-verdict("exercise 3", check_gradient(my_gradient));
+verdict("exercise 3", check_gradient(my_gradient))
 
 # %% [markdown]
 # ## Downhill (4.4.1)
@@ -195,8 +194,7 @@ def check_rate(rate):
     return None if away < 0.1 else f"with {rate:g} it ends {away:.3g} away from the bottom"
 
 
-verdict("exercise 4", check_rate(my_rate));
-
+verdict("exercise 4", check_rate(my_rate))
 # %% [markdown]
 # ## Learning without a derivative (4.5)
 #
@@ -209,10 +207,19 @@ verdict("exercise 4", check_rate(my_rate));
 network = TwoLayerNet(784, 50, 10, activation="sigmoid", backend=backend)
 iterations = 60
 with tqdm(total=iterations) as bar:
-    records = list(train(
-        network, x_train, t_train, x_test, t_test,
-        iterations=iterations, learning_rate=1.0, gradient="numerical", on_iteration=bar.update,
-    ))
+    records = list(
+        train(
+            network,
+            x_train,
+            t_train,
+            x_test,
+            t_test,
+            iterations=iterations,
+            learning_rate=1.0,
+            gradient="numerical",
+            on_iteration=bar.update,
+        )
+    )
 print(f"after {iterations} batches: {100 * records[-1].test_accuracy:.1f} % of the test images are right")
 
 # %% [markdown]
@@ -237,7 +244,7 @@ def check_biases(gradient):
     return None if largest < 1e-7 else f"the largest difference is {largest:.1e}"
 
 
-verdict("exercise 5", check_biases(my_gradient));
+verdict("exercise 5", check_biases(my_gradient))
 
 # %% [markdown]
 # It is right even before you mend `my_gradient`, because a bias has one axis. Chapter 5 finds the same gradients

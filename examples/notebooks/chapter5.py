@@ -162,8 +162,7 @@ with tqdm(total=iterations) as bar:
     for record in train(network, x_train, t_train, x_test, t_test, iterations=iterations, on_iteration=bar.update):
         records.append(record)
         bar.set_postfix(test=f"{100 * record.test_accuracy:.1f} %")
-plotting.learning_curves(records);
-
+plotting.learning_curves(records)
 # %% [markdown]
 # The images that it gets wrong:
 
@@ -171,8 +170,7 @@ plotting.learning_curves(records);
 answers, labels = to_numpy(network.predict(x_test)).argmax(axis=1), to_numpy(t_test)
 wrong = np.flatnonzero(answers != labels)
 print(f"{wrong.size} of {labels.size} are wrong")
-plotting.images(to_numpy(x_test)[wrong[:20]], labels[wrong[:20]], answers[wrong[:20]]);
-
+plotting.images(to_numpy(x_test)[wrong[:20]], labels[wrong[:20]], answers[wrong[:20]])
 # %% [markdown]
 # **Exercise 5.** Make it better: at least 96.5 % of the test images after 1,800 batches of 100. A larger learning
 # rate, or more hidden units?

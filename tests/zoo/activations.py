@@ -64,7 +64,9 @@ class Elu(Layer):
     def backward(self, dout):
         xp = space(dout)
         left = {
-            "": self.y + 1.5, "y for y + a": self.y, "exp(x) - 1": xp.expm1(self.x),
+            "": self.y + 1.5,
+            "y for y + a": self.y,
+            "exp(x) - 1": xp.expm1(self.x),
             "slope 1 on the left": xp.ones_like(dout),
         }[self.bug]
         return dout * xp.where(self.x > 0, xp.ones_like(dout), left)
@@ -130,7 +132,9 @@ class Silu(Layer):
     def backward(self, dout):
         x, s = self.x, self.s
         return dout * {
-            "the sigmoid's slope alone": x * s * (1 - s), "the sigmoid alone": s, "y for x": s + x * s * s * (1 - s)
+            "the sigmoid's slope alone": x * s * (1 - s),
+            "the sigmoid alone": s,
+            "y for x": s + x * s * s * (1 - s),
         }.get(self.bug, s + x * s * (1 - s))
 
 
@@ -196,7 +200,9 @@ class HardTanh(Layer):
     def backward(self, dout):
         xp, x = space(dout), self.x
         mask = {
-            "": (x >= -1) & (x <= 1), "passes everything": x == x, "mask of the outside": (x < -1) | (x > 1),
+            "": (x >= -1) & (x <= 1),
+            "passes everything": x == x,
+            "mask of the outside": (x < -1) | (x > 1),
             "only one limit": x < 1,
         }[self.bug]
         return xp.where(mask, dout, xp.zeros_like(dout))

@@ -16,8 +16,13 @@ class Conv2d(Layer):
 
     parameters = ("W", "b")
     bugs = (
-        "db of the first sample", "db is the mean", "kernel upside down", "the last column of dW forgotten",
-        "padding not taken off", "dx without the middle", "a correlation for a convolution",
+        "db of the first sample",
+        "db is the mean",
+        "kernel upside down",
+        "the last column of dW forgotten",
+        "padding not taken off",
+        "dx without the middle",
+        "a correlation for a convolution",
     )
 
     def __init__(self, W, b, stride=1, pad=0):

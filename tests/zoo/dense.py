@@ -10,7 +10,12 @@ class Dense(Layer):
 
     parameters = ("W", "b")
     bugs = (
-        "db not summed", "db is the mean", "dW divided by N", "dx by the first W", "db of shape (1, M)", "dW times b",
+        "db not summed",
+        "db is the mean",
+        "dW divided by N",
+        "dx by the first W",
+        "db of shape (1, M)",
+        "dW times b",
     )
     first = None
 
@@ -167,7 +172,8 @@ class Tied(Layer):
             d = d * (1 - self.y * self.y)
         encoder, decoder = self.x.T @ d, dout.T @ self.y
         self.dW = {
-            "the encoder's share alone": encoder, "the decoder's share alone": decoder,
+            "the encoder's share alone": encoder,
+            "the decoder's share alone": decoder,
             "shares subtracted": encoder - decoder,
         }.get(self.bug, encoder + decoder)
         return d @ self.W.T

@@ -212,7 +212,13 @@ def float32_last(draw):
 
 HARD = {
     "vanishing": [
-        deep_tanh, deep_affine_tanh, deep_sigmoid, saturated_sigmoid, saturated_tanh, sure, small_outputs,
+        deep_tanh,
+        deep_affine_tanh,
+        deep_sigmoid,
+        saturated_sigmoid,
+        saturated_tanh,
+        sure,
+        small_outputs,
     ],
     "norms": [
         *(normalized(BatchNorm, a, n, w) for a in (Relu, Tanh, Sigmoid) for n, w in ((5, 3), (8, 6), (20, 5))),

@@ -50,7 +50,11 @@ class Recurrent(Layer):
 
 class Rnn(Recurrent):
     bugs = (
-        "no time", "one step of time", "no slope of tanh", "dWh of the first step", "Wh for its transpose",
+        "no time",
+        "one step of time",
+        "no slope of tanh",
+        "dWh of the first step",
+        "Wh for its transpose",
         "1 - h for 1 - h²",
     )
 
@@ -66,7 +70,11 @@ class Rnn(Recurrent):
 
 class Lstm(Recurrent):
     bugs = (
-        "no time", "dc not carried on", "forget and input gate swapped", "no slope of tanh(c)", "db of the first step",
+        "no time",
+        "dc not carried on",
+        "forget and input gate swapped",
+        "no slope of tanh(c)",
+        "db of the first step",
         "output gate's slope forgotten",
     )
 

@@ -24,7 +24,9 @@ class Dropout(Layer):
     def backward(self, dout):
         right = self.mask / self.keep
         return dout * {
-            "no scale": self.mask, "the scale squared": right / self.keep, "passes everything": 1 / self.keep,
+            "no scale": self.mask,
+            "the scale squared": right / self.keep,
+            "passes everything": 1 / self.keep,
             "the other side of the mask": (1 - self.mask) / self.keep,
         }.get(self.bug, right)
 
