@@ -8,7 +8,8 @@ from .functions import namespace
 
 LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
 FEW = 100  # an epoch of fewer samples tells nothing: its mean is that of chance
-ABOVE, BELOW = 1.04, 0.8  # shares of the loss of a guess that tell a loss above it, and one that has learned
+ABOVE, FAR, BELOW = 1.04, 1.5, 0.8  # shares of the loss of a guess: above it, far above it, and of one that has learned
+STILL = 0.98  # the share of an epoch's loss that the next has at least if nothing is learned
 
 
 def require_learnable(parameters, x):
@@ -47,7 +48,7 @@ class Progress:
 
     def __init__(self, learning_rate, batch_size):
         self.learning_rate, self.batch_size = learning_rate, batch_size
-        self.start = self.best = None
+        self.start = self.best = self.previous = None
         self.told = False
 
     def sign_of_divergence(self, epoch, losses, network, x, t):
@@ -59,12 +60,15 @@ class Progress:
         mean = float(full.mean())
         self.start = float(losses[0]) if self.start is None else self.start
         before = self.best = mean if self.best is None else self.best
+        previous, self.previous = self.previous, mean
         self.best = min(self.best, mean)
         if self.told or len(full) * self.batch_size < FEW or mean <= min(ABOVE * self.start, before):
             return None
         guess = _loss_of_nothing(network, x, t)
         if guess is not None and self.start < 1.1 * guess:
-            self.told = mean > (ABOVE if before > BELOW * guess else 1 / ABOVE) * guess
+            lost = before <= BELOW * guess and mean > guess / ABOVE
+            stuck = previous is not None and min(previous, mean) > ABOVE * guess and mean > STILL * previous
+            self.told = lost or stuck or mean > FAR * guess
             what = f"above the {guess:.3g} of a network that answers nothing"
         else:  # by chance, the loss of a batch differs from others by the square root of its size
             self.told = mean > self.start and float(full.max()) > (1 + 10 / self.batch_size**0.5) * self.start

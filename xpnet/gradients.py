@@ -134,7 +134,8 @@ def gradient_descent(f, init_x, lr=0.01, step_num=100, *, return_path=False):
 
 def _number_diff(f, x, h, method):
     """Differentiate at a plain number, in Python's own arithmetic: the book's numbers to the last digit."""
-    ordinary = not x or 1e-2 <= abs(x) <= 1e2 or not math.isfinite(x)
+    # beside a number so small that its own steps vanish, x is as good as 0
+    ordinary = abs(x) < 1e-290 or 1e-2 <= abs(x) <= 1e2 or not math.isfinite(x)
     power = 0 if ordinary else math.floor(math.log10(abs(x)))
     step = h or 10.0 ** (power - 4 - 2 * (power > 0))
     up, down = x + step, x if method == "forward" else x - step
