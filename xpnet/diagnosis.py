@@ -62,14 +62,18 @@ class Progress:
         before = self.best = mean if self.best is None else self.best
         previous, self.previous = self.previous, mean
         self.best = min(self.best, mean)
-        if self.told or len(full) * self.batch_size < FEW or mean <= min(ABOVE * self.start, before):
+        rose = previous is not None and previous > ABOVE * self.start  # and may have come back to a guess since
+        if self.told or len(full) * self.batch_size < FEW:
+            return None
+        if mean <= min(ABOVE * self.start, before) and not (rose and mean > STILL * self.start):
             return None
         guess = _loss_of_nothing(network, x, t)
         if guess is not None and self.start < 1.1 * guess:
             lost = before <= BELOW * guess and mean > guess / ABOVE
             stuck = previous is not None and min(previous, mean) > ABOVE * guess and mean > STILL * previous
-            self.told = lost or stuck or mean > FAR * guess
-            what = f"above the {guess:.3g} of a network that answers nothing"
+            deaf = mean > (STILL if rose else ABOVE) * guess and _answers_alike(network, x)
+            self.told = lost or stuck or deaf or mean > FAR * guess
+            what = f"no better than the {guess:.3g} of a network that answers nothing"
         else:  # by chance, the loss of a batch differs from others by the square root of its size
             self.told = mean > self.start and float(full.max()) > (1 + 10 / self.batch_size**0.5) * self.start
             what = f"and began at {self.start:.3g}"
@@ -80,6 +84,14 @@ class Progress:
             f"the mean loss of epoch {epoch} is {mean:.3g}, {what}: learning_rate {rate:g} is probably too large, and "
             f"units that it pushed too far do not come back; begin anew with about {rate / 10:g}"
         )
+
+
+def _answers_alike(network, x):
+    """Return whether a network names the same class for all inputs."""
+    scores = network.predict(x[: min(2000, x.shape[0]), ...])
+    xp = array_namespace(scores)
+    best = xp.argmax(scores, axis=-1)
+    return scores.shape[-1] > 1 and bool(xp.min(best) == xp.max(best))
 
 
 def _loss_of_nothing(network, x, t):

@@ -24,7 +24,7 @@ from .verdicts import (
 
 FEW = 8  # doubtful entries of an array that are looked at singly without asking whether anything bends
 MANY = 256  # doubtful entries of one array that are looked at closely before the others are
-NEAR = 0.004  # of the largest entry: what numbers that come in steps may be off by
+NEAR, LITTLE = 0.05, 0.004  # of an entry, or of the largest: what numbers that come in steps may be off by
 ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
 
 
@@ -228,7 +228,8 @@ class Looks:
                 codes[i], n[i], _ = decide(float(a[i]), more, tolerance, noise)
         no_digits = xp.maximum(xp.abs(a), xp.abs(n)) <= self._least(name)
         codes = xp.where((codes == FAIL) & no_digits, UNDECIDED, codes)
-        near = (codes == FAIL) & (xp.abs(a - n) <= NEAR * xp.max(xp.abs(self.gradients[name])))
+        off, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
+        near = (codes == FAIL) & (off <= xp.maximum(NEAR * size, LITTLE * xp.max(xp.abs(self.gradients[name]))))
         if bool(xp.any(near)):  # by steps of its numbers, of which small moves show none?
             stairs = xp.asarray([max(float(self.stairs[name][index]), 2 * noise) for index in indices])
             codes = xp.where(near & (xp.abs(a - n) <= stairs), UNDECIDED, codes)
