@@ -24,7 +24,7 @@ from .verdicts import (
 
 FEW = 8  # doubtful entries of an array that are looked at singly without asking whether anything bends
 MANY = 256  # doubtful entries of one array that are looked at closely before the others are
-NEAR, LITTLE = 0.05, 0.004  # of an entry, or of the largest: what numbers that come in steps may be off by
+NEAR, LITTLE = 0.05, 0.006  # of an entry, or of the largest: what numbers that come in steps may be off by
 ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
 
 
