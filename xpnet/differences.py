@@ -95,26 +95,32 @@ def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=N
             row = Row(network, x, t, method, shared)
         memory = memory or (CACHE if on_host(x) else DEVICE)
         largest = max(1, int(memory) // (TEMPORARIES * namespace(x).finfo(row.loss.dtype).bits // 8))
-        progress, changes, tables = progress or (lambda count: None), {}, []
-        for place, layer in enumerate(row.layers):
-            names = network.params.names_of(layer)
-            if names:
-                tail, by_units = row.tail(place), is_affine(layer) and row.inputs[place].ndim == 2
-                how = row.way(place, names, tail, by_units)
-                if by_units and how != "loop" and tail.samplewise:
-                    step = _step(row, how, h, second, row.inputs[place + 1], row.inputs[place])
-                    tables.append(_Table(layer, names, tail, row.inputs[place], how, step))
-                else:
-                    changes |= _by_entries(row, place, names, tail, how, h, second, largest, progress)
-        for chunk in _chunks(tables, largest):
-            _fill(chunk, largest, progress)
-        for table in tables:
-            changes |= table.changes()
-        within = [name for name in network.params if name not in changes]  # learned by layers that a layer is made of
-        if within and method not in ("auto", "loop"):
-            raise ValueError(f"method={method!r} cannot be used for {within[0]}, a parameter within a layer")
-        changes |= _by_entries(row, None, {name: name for name in within}, None, "loop", h, second, largest, progress)
-    return {name: changes[name] for name in network.params}
+        return _of_row(row, h, second, largest, progress or (lambda count: None))
+
+
+def _of_row(row, h, second, largest, progress):
+    """Return {name: Change}: units of all layers by tables, filled together; other parameters entry by entry."""
+    params, changes, tables = row.network.params, {}, []
+    for place, layer in enumerate(row.layers):
+        names, x = params.names_of(layer), row.inputs[place]
+        if not names:
+            continue
+        tail, by_units = row.tail(place), is_affine(layer) and x.ndim == 2
+        how = row.way(place, names, tail, by_units)
+        if by_units and how != "loop" and tail.samplewise:
+            step = _step(row, how, h, second, row.inputs[place + 1], x)
+            tables.append(_Table(layer, names, tail, x, how, step))
+        else:
+            changes |= _by_entries(row, place, names, tail, how, h, second, largest, progress)
+    for chunk in _chunks(tables, largest):
+        _fill(chunk, largest, progress)
+    for table in tables:
+        changes |= table.changes()
+    within = {name: name for name in params if name not in changes}  # learned by layers that a layer is made of
+    if within and row.method not in ("auto", "loop"):
+        raise ValueError(f"method={row.method!r} cannot be used for {next(iter(within))}, a parameter within a layer")
+    changes |= _by_entries(row, None, within, None, "loop", h, second, largest, progress)
+    return {name: changes[name] for name in params}
 
 
 @contextlib.contextmanager
