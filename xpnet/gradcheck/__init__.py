@@ -14,7 +14,7 @@ from .contracts import gradients_on_host, linear_problems, on_host
 from .dispatch import subject_for
 from .elsewhere import kept_from_first_call, run_elsewhere
 from .jacobians import of_each_output
-from .overlooked import forgotten, shared_memory, used_twice
+from .overlooked import forgotten, modes, shared_memory, used_twice
 from .report import WAYS, GradientCheck
 from .screens import Screen
 from .untested import other_batch, untested_lines
@@ -93,6 +93,7 @@ def check_gradients(
         failed = {name: (check.backprop[name], check.numerical[name], check.verdicts[name] == "fail") for name in names}
         with unchanged(net, gradient, backward, *inputs):
             check.problems += kept_from_first_call(subject, failed)
+        check.notes += modes(net)
     check.seconds = time.perf_counter() - start
     return check
 

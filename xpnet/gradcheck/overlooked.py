@@ -95,6 +95,6 @@ def modes(net):
     """Return a line if ``net.loss`` may compute in another mode than ``net.gradient``, or nothing."""
     try:
         names = [name for name in inspect.signature(net.loss).parameters if "train" in name]
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return []
     return [f"loss(x, t) has an argument {name}: is the gradient that of the same mode?" for name in names]
