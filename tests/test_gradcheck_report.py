@@ -1,0 +1,152 @@
+"""Gradient checks: the report, its figures and its text."""
+
+import io
+import re
+import sys
+import time
+
+import numpy as np
+import pytest
+from checking import batch, gradient_changed, network, of
+
+from xpnet import check_gradients
+from xpnet.gradcheck.report import Entry, GradientCheck, ParameterCheck
+
+
+@pytest.fixture(scope="module")
+def wrong():
+    """A check of a network all but one of whose W1 entries are wrong, by ratios of 1.1, 1.2, …"""
+    net = gradient_changed(network(), W1=lambda g: g * (1 + 0.1 * np.arange(30).reshape(6, 5)))
+    return check_gradients(net, *batch(), worst=4)
+
+
+class TestReport:
+    def test_layout(self):
+        """Columns, the worst entries below the largest, hints, problems, and a verdict that counts the undecided."""
+        check = GradientCheck("Net, seed 0", ["something is odd"])
+        assert "         0 ms" not in repr(check)
+        assert repr(check).splitlines()[0].endswith(", 0 ms")
+        check.seconds, check.audit = 0.0124, "16 of 16"
+        big, small = Entry((0, 1), 2.0, -2.0, 2.0), Entry((1, 0), 0.5, 1.5, 2 / 3)
+        check.parameters = [
+            ParameterCheck("W1", (2, 2), "loop", 0.5, 1, 1, 0, 2, big, (small, big), "a hint"),
+            ParameterCheck("b1", (3,), "loop", 0.5, 0, 1, 2, 0),
+        ]
+        head = (
+            "gradient check   Net, seed 0, 12 ms\n"
+            "audit            16 of 16\n"
+            "parameter                    checked        pass        kink   undecided        fail  rel. error\n"
+        )
+        problem = "problem          something is odd\n"
+        first = (
+            "W1 (2, 2)                          4           1           1           0           2     2.0e+00\n"
+            "                 at (0, 1): numerical 2.00000e+00, backprop -2.00000e+00, ratio -1\n"
+            "                 at (1, 0): numerical 5.00000e-01, backprop 1.50000e+00, ratio 3\n"
+            "                 a hint\n"
+        )
+        second = "b1 (3)                             3           0           1           2           0            \n"
+        assert repr(check) == head + first + second + problem + "FAIL             2 of 7 entries fail"
+        del check.parameters[0]
+        assert repr(check) == head + second + problem + "FAIL             see the problem above"
+        check.problems.clear()
+        check.notes.append("something is worth knowing")
+        verdict = "pass             0 entries agree, 1 are on a kink, 2 are undecided"
+        assert repr(check) == head + second + "note             something is worth knowing\n" + verdict
+        check.notes.clear()
+        check.parameters.clear()
+        check.problems.append("something is odd")
+        assert repr(check).endswith(problem + "FAIL             nothing could be checked")
+
+    @pytest.mark.parametrize(
+        ("numerical", "backprop", "ratio"), [(2.0, -3.0, -1.5), (0.0, 3.0, np.inf), (0.0, -3.0, -np.inf)]
+    )
+    def test_ratio(self, numerical, backprop, ratio):
+        assert Entry((0,), numerical, backprop, 1.0).ratio == ratio
+
+    def test_three_failures_of_a_parameter_are_listed_by_default(self):
+        check = check_gradients(gradient_changed(network(), W1=lambda g: 3 * g), *batch())
+        assert [len(p.worst) for p in check.parameters] == [3, 0, 0, 0]
+
+    def test_counts_add_up(self, wrong):
+        assert wrong.checked == 30 + 5 + 20 + 4
+        assert wrong.failed == 29
+        for p in wrong.parameters:
+            assert p.checked == p.passed + p.kinks + p.undecided + p.failed == np.prod(p.shape)
+
+    def test_worst_entries_have_the_largest_absolute_errors(self, wrong):
+        p = of(wrong, "W1")
+        errors = [abs(entry.backprop - entry.numerical) for entry in p.worst]
+        assert len(errors) == 4
+        assert errors == sorted(errors, reverse=True)
+        for entry in p.worst:
+            factor = 1 + 0.1 * (5 * entry.index[0] + entry.index[1])
+            assert entry.ratio == pytest.approx(factor, rel=1e-6)
+            assert entry.error == pytest.approx(1 - 1 / factor, rel=1e-6)
+
+    def test_largest_is_the_largest_relative_error(self, wrong):
+        assert of(wrong, "W1").largest.index == (5, 4)
+
+    def test_text(self, wrong):
+        lines = repr(wrong).splitlines()
+        assert re.match(
+            r"gradient check   TwoLayerNet, batch 7, float64, difference propagation, h = 2\^-\d+, seed 0, \d+ ms$",
+            lines[0],
+        )
+        assert re.match(r"audit +16 of 16 entries agree with the plain loop, moved together to \S+$", lines[1])
+        assert lines[2].split()[:6] == ["parameter", "checked", "pass", "kink", "undecided", "fail"]
+        assert re.match(r"W1 \(6, 5\) +30 +1 +0 +0 +29 +\d\.\de[+-]\d\d$", lines[3])
+        assert re.match(r" +at \(5, 4\): numerical \S+, backprop \S+, ratio 3.9$", lines[4])
+        assert all(len(line) <= 100 for line in lines)
+        assert lines[-1] == "FAIL             29 of 59 entries fail"
+
+    def test_text_of_a_pass(self):
+        begun = time.perf_counter()
+        check = check_gradients(network(), *batch())
+        assert 0 < check.seconds < time.perf_counter() - begun
+        assert repr(check).splitlines()[-1] == "pass             59 entries agree"
+        assert bool(check) is True
+        assert str(check) == repr(check)
+
+    def test_an_assertion_shows_it(self, wrong):
+        with pytest.raises(AssertionError) as caught:
+            assert wrong
+        assert "29 of 59 entries fail" in str(caught.value)
+
+    def test_one_seed_is_one_report(self):
+        def text(seed):
+            return re.sub(r"\d+ ms", "", repr(check_gradients(network(activation="relu"), *batch(), seed=seed)))
+
+        assert text(1) == text(1)
+
+    def test_silent_where_stderr_is_no_terminal(self, capsys):
+        assert check_gradients(network(), *batch(), method="loop")
+        captured = capsys.readouterr()
+        assert captured.out == captured.err == ""
+
+    def test_a_bar_on_a_terminal(self, monkeypatch):
+        import tqdm
+
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        bars = []
+
+        class Bar(tqdm.tqdm):
+            def __init__(self, **options):
+                super().__init__(**options | {"delay": 0, "mininterval": 0, "file": sys.stderr})
+                bars.append(self)
+
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.setattr(tqdm, "tqdm", Bar)
+        assert check_gradients(network(), *batch())
+        assert "checking gradients" in sys.stderr.getvalue()
+        assert bars[0].total == 59
+        assert bars[0].n == 59
+        x, t = batch()
+        x[:2] = 0
+        assert check_gradients(network(activation="relu"), x, t)  # its kinks need a second look
+        assert [(bar.total, bar.n) for bar in bars[1:]] == [(59, 59)] * 2
+        shown = sys.stderr.getvalue()
+        assert check_gradients(network(), *batch(), progress=False)
+        assert sys.stderr.getvalue() == shown
