@@ -145,6 +145,15 @@ def test_an_argument_for_the_mode_is_asked_about_where_entries_fail(batch):
     assert "loss(x, t) has an argument train_flg: is the gradient that of the same mode?" in " ".join(check.notes)
 
 
+def test_a_mode_that_changes_no_loss_is_not_asked_about(batch):
+    network = TwoLayerNet(6, 5, 4, 0.5)
+    right = network.last_layer.backward
+    network.last_layer.backward = lambda dout=1.0: 2 * right(dout)
+    check = check_gradients(network, *batch)
+    assert check.failed
+    assert "train_flg" not in " ".join(check.notes)
+
+
 def test_assigned_parameters_are_copies(batch):
     one, other = TwoLayerNet(6, 5, 4, 0.5), TwoLayerNet(6, 5, 4, 0.5, rng=1)
     for name in other.params:

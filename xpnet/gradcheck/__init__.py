@@ -93,7 +93,7 @@ def check_gradients(
         failed = {name: (check.backprop[name], check.numerical[name], check.verdicts[name] == "fail") for name in names}
         with unchanged(net, gradient, backward, *inputs):
             check.problems += kept_from_first_call(subject, failed)
-        check.notes += modes(net)
+            check.notes += modes(net, inputs)
     check.seconds = time.perf_counter() - start
     return check
 

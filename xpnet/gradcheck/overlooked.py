@@ -91,10 +91,19 @@ def used_twice(subject, name):
     return [f"{name} is used by {' and '.join(users)}: its gradient is the sum of both"] if len(users) > 1 else []
 
 
-def modes(net):
-    """Return a line if ``net.loss`` may compute in another mode than ``net.gradient``, or nothing."""
+def modes(net, inputs):
+    """Return a line if ``net.loss`` computes in another mode than ``net.gradient`` may, or nothing."""
     try:
         names = [name for name in inspect.signature(net.loss).parameters if "train" in name]
     except (AttributeError, TypeError, ValueError):
         return []
-    return [f"loss(x, t) has an argument {name}: is the gradient that of the same mode?" for name in names]
+    different = [name for name in names if not _alike(net, inputs, name)]
+    return [f"loss(x, t) has an argument {name}: is the gradient that of the same mode?" for name in different]
+
+
+def _alike(net, inputs, name):
+    """Return whether the loss is the same in both modes; one that cannot be computed is not."""
+    try:
+        return float(net.loss(*inputs, **{name: True})) == float(net.loss(*inputs, **{name: False}))
+    except Exception:
+        return False
