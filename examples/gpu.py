@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -82,71 +81,21 @@ class Results:
         os.replace(new, self.folder / name)
 
 
-def command(part, quick):
+def command(part, quick, limit):
     """Return the command of a part and the environment it runs in."""
     paths = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": paths, "XPNET_BACKEND": "cupy", "PYTHONUNBUFFERED": "1"}
     if part == "suite":
-        workers = ["-n", str(max(2, (os.cpu_count() or 2) - 2))] if importable("xdist") else []
         tests = ["tests/test_layers.py", "tests/test_losses.py"] if quick else []
-        return [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-v",
-            "--tb=short",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:benchmark",
-            *workers,
-            *tests,
-        ], environment
+        return [sys.executable, str(HERE / "gpu_suite.py"), f"{max(limit - 10, 5):.0f}", *tests], environment
     return [sys.executable, str(HERE / "gpu_parts.py"), part, *(["--quick"] if quick else [])], environment
-
-
-def importable(module):
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
-
-
-class Suite:
-    """Counts of tests, from the lines that pytest prints as it goes."""
-
-    def __init__(self, add):
-        self.add, self.counts, self.failed = add, {}, []
-
-    def line(self, line):
-        found = re.search(
-            r"(?:(PASSED|FAILED|ERROR|SKIPPED)\s+(\S+::\S.*)|(\S+::.*\S)\s+(PASSED|FAILED|ERROR|SKIPPED))", line
-        )
-        if found and (" - " not in line or "[gw" in line):
-            outcome, name = found[1] or found[4], found[2] or found[3]
-            self.counts[outcome] = self.counts.get(outcome, 0) + 1
-            if outcome in ("FAILED", "ERROR") and name not in self.failed:
-                self.failed.append(name)
-
-    def end(self, status):
-        told = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
-        self.add(
-            {
-                "part": "suite",
-                "what": "XPNET_BACKEND=cupy python -m pytest",
-                "value": f"{told} ({status})",
-                "failed": self.failed,
-            }
-        )
-        for name in self.failed[:100]:
-            self.add({"part": "suite", "what": "not passed", "value": name})
 
 
 def run_part(part, limit, options, results, log):
     """Run one part, at most ``limit`` seconds, and add its rows as they come; return how it ended."""
-    arguments, environment = command(part, options.quick)
+    arguments, environment = command(part, options.quick, limit)
     log.write(f"\n=== {part}: {' '.join(arguments)}\n")
     log.flush()
-    suite = Suite(results.add) if part == "suite" else None
     process = subprocess.Popen(
         arguments,
         cwd=HERE.parent,
@@ -162,10 +111,8 @@ def run_part(part, limit, options, results, log):
         for line in process.stdout:
             if line.startswith('{"part"'):
                 results.add(json.loads(line))
-                continue
-            log.write(line)
-            if suite:
-                suite.line(line)
+            else:
+                log.write(line)
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -175,12 +122,13 @@ def run_part(part, limit, options, results, log):
     except subprocess.TimeoutExpired:
         status = f"stopped after {limit:.0f} s"
     finally:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)  # the suite ends its files
+            process.wait(timeout=3)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     reader.join(timeout=5)
     log.flush()
-    if suite:
-        suite.end(status)
     return status
 
 
