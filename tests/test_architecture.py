@@ -368,3 +368,45 @@ def test_a_docstring_says_what_raises(name):
 def test_a_module_is_short(name):
     lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
     assert lines <= 300, f"{name} has {lines} lines; which second idea has moved in?"
+
+
+LONGEST, MOST_BRANCHES = 40, 12
+REASON = re.compile(r"# In one piece: \w+( \S+){4,}")  # stands in a longer function, and says why it is one
+SCRIPTS = sorted((PACKAGE.parent / "examples").glob("*.py"))
+LATER = {  # still to be taken apart
+    *("training.train", "training.records", "train.main", "train_numerically.main", "diagnosis.sign_of_divergence"),
+    *("datasets.mnist._find", "datasets.mnist.load_mnist", "datasets.mnist.read_idx", "trials.way"),
+    *("gradients._number_diff", "benchmark.main", "benchmark.contenders", "gpu_parts.memory"),
+}
+BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.match_case)
+
+
+def functions(source):
+    """Yield (name, lines of code, branches, whether a reason is given) of every function, methods included."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            within = [line.strip() for line in lines[body[0].lineno - 1 : node.end_lineno]] if body else []
+            inner = list(ast.walk(node))
+            branches = sum(isinstance(part, BRANCHES) for part in inner)
+            branches += sum(len(part.values) - 1 for part in inner if isinstance(part, ast.BoolOp))
+            reason = any(REASON.search(line) for line in lines[node.lineno - 1 : node.end_lineno])
+            yield node.name, sum(not line.startswith("#") for line in within if line), branches, reason
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=lambda path: path.relative_to(PACKAGE.parent).as_posix())
+def test_a_function_is_short_or_says_why_not(path):
+    module = path.relative_to(PACKAGE if path in SOURCES else path.parent).with_suffix("").as_posix().replace("/", ".")
+    for name, length, branches, reason in functions(path.read_text(encoding="utf-8")):
+        assert (length <= LONGEST and branches <= MOST_BRANCHES) or reason or f"{module}.{name}" in LATER, (
+            f"{name} has {length} lines of code and {branches} branches: take it apart, "
+            "or begin a comment in it with '# In one piece:' and say why"
+        )
+
+
+def test_lines_and_branches_are_counted():
+    source = 'def f(x):\n    """Words."""\n    # why\n    return x if x and x > 1 or not x else [i for i in x]\n'
+    assert list(functions(source)) == [("f", 1, 4, False)]
+    longer = "def f(x):\n    # In one piece: these steps are one idea\n" + 41 * "    x += 1\n"
+    assert list(functions(longer)) == [("f", 41, 0, True)]

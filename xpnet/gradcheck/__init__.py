@@ -101,38 +101,30 @@ def check_gradients(
 def examine(check, subject, h, tolerance, audit, worst, seed, progress, **options):
     """Fill in what becomes of a subject: contracts first, then every entry, then what no entry shows."""
     run_elsewhere(subject, seed)
-    check.problems += subject.problems()
-    check.notes += getattr(subject, "notes", [])
-    found, pairs = shared_memory(subject.values) if not check.problems else ([], [])
-    check.problems += found
-    check.notes += [f"{one} and {two} share memory: each is checked as if it had its own" for one, two in pairs]
-    gradients = _gradients(check, subject) if not check.problems else {}
+    gradients, shared = _contracts(check, subject)
     if check.problems:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
-        options |= {"h": h, "tolerance": tolerance, "seed": seed, "by_loop": bool(pairs)}
+        options |= {"h": h, "tolerance": tolerance, "seed": seed, "by_loop": shared}
         looks = Screen(subject, gradients, **options)
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
         check.notes += looks.notes
         _title(check, subject, looks, judged, seed)
-        for name, one in judged.items():
-            check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
-            check.notes += used_twice(subject, name) if one.how == "loop" and len(subject.layers) > 1 else []
-            check.numerical[name], check.backprop[name] = one.n, one.a
-            if one.codes is not None:
-                check.verdicts[name] = in_words(one.codes)
-        faster = {name: one for name, one in judged.items() if one.how not in NOT_AUDITED and one.codes is not None}
-        if audit and faster:
-            check.audit, problems = audited(looks.reference, faster, audit, seed)
-            check.problems += problems
-        problems, notes = untested_lines(looks, judged) if not looks.directions else looks.untested(judged)
-        check.problems += problems
-        check.notes += notes
-        if check and not any(p.passed for p in check.parameters):
-            check.problems.append("no entry agrees, all are on a kink or undecided: check with other inputs or weights")
-        if check:
-            check.problems += other_batch(looks, judged)
+        _count(check, subject, judged, worst)
+        _audit(check, looks, judged, audit, seed)
+        _ask_further(check, looks, judged)
+
+
+def _contracts(check, subject):
+    """Add to the problems of the check what is wrong before any entry; return gradients, and if arrays share memory."""
+    check.problems += subject.problems()
+    check.notes += getattr(subject, "notes", [])
+    if check.problems:
+        return {}, False
+    check.problems, pairs = shared_memory(subject.values)
+    check.notes += [f"{one} and {two} share memory: each is checked as if it had its own" for one, two in pairs]
+    return _gradients(check, subject) if not check.problems else {}, bool(pairs)
 
 
 def _gradients(check, subject):
@@ -144,6 +136,35 @@ def _gradients(check, subject):
         half = on_host(subject.half())
         check.problems += linear_problems(gradients, half, lambda: subject.gradients({}))
     return gradients
+
+
+def _count(check, subject, judged, worst):
+    """Fill in what became of the entries of each array."""
+    for name, one in judged.items():
+        check.parameters.append(census(name, one, subject.values[name], worst, subject.samples))
+        check.notes += used_twice(subject, name) if one.how == "loop" and len(subject.layers) > 1 else []
+        check.numerical[name], check.backprop[name] = one.n, one.a
+        if one.codes is not None:
+            check.verdicts[name] = in_words(one.codes)
+
+
+def _audit(check, looks, judged, count, seed):
+    """Have some entries that were found in faster ways measured again."""
+    faster = {name: one for name, one in judged.items() if one.how not in NOT_AUDITED and one.codes is not None}
+    if count and faster:
+        check.audit, problems = audited(looks.reference, faster, count, seed)
+        check.problems += problems
+
+
+def _ask_further(check, looks, judged):
+    """Add what no single entry shows: arrays of which nothing was decided, and another batch."""
+    problems, notes = untested_lines(looks, judged) if not looks.directions else looks.untested(judged)
+    check.problems += problems
+    check.notes += notes
+    if check and not any(p.passed for p in check.parameters):
+        check.problems.append("no entry agrees, all are on a kink or undecided: check with other inputs or weights")
+    if check:
+        check.problems += other_batch(looks, judged)
 
 
 def _title(check, subject, looks, judged, seed):

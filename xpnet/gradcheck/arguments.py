@@ -86,24 +86,28 @@ class Arguments:
         """
         args = dict(zip(self.names, self.args, strict=True))
         floating = [name for name, arg in args.items() if any(is_floats(leaf) for _, leaf in leaves(arg, name))]
-        unsettled = [name for name in floating if not _holds_settings(args[name])]
-        parts = result if isinstance(result, (tuple, list)) else (result,)
-        if len(floating) == 1 and isinstance(result, type(args[floating[0]])):
-            parts = (result,)
-        of = next((names for names in (self.names, floating, unsettled) if len(names) == len(parts)), None)
+        several = isinstance(result, (tuple, list)) and not (
+            len(floating) == 1 and isinstance(result, type(args[floating[0]]))
+        )
+        parts = result if several else (result,)
+        of = self._in_number(len(parts), floating)
         if of is None:
-            came = f"{len(parts)} values" if isinstance(result, (tuple, list)) else type(result).__name__
+            came = f"{len(parts)} values" if several else type(result).__name__
             return {}, f"{what} returned {came}; it must return {len(floating)}, the gradients of {', '.join(floating)}"
-        if len(parts) == 1:
-            of = floating or of
-        left_out = [pair for name in floating if name not in of for pair in leaves(args[name], name)]
-        claimed = {leaf: None for leaf, value in left_out if is_floats(value)}
+        claimed = {leaf: None for name in floating for leaf, value in leaves(args[name], name) if is_floats(value)}
         for name, part in zip(of, parts, strict=True):
             for leaf, value in _aligned(args[name], part, name):
                 if isinstance(value, str):
                     return {}, f"{what} returned {value}"
                 claimed[leaf] = value
         return claimed, None
+
+    def _in_number(self, count, floating):
+        """Return the names of the arguments of which ``count`` values can be the gradients, or None."""
+        args = dict(zip(self.names, self.args, strict=True))
+        unsettled = [name for name in floating if not _holds_settings(args[name])]
+        of = next((names for names in (self.names, floating, unsettled) if len(names) == count), None)
+        return (floating or of) if of and count == 1 else of
 
 
 def _holds_settings(arg):
@@ -113,27 +117,30 @@ def _holds_settings(arg):
 
 def _aligned(own, claim, name):
     """Yield (name, claimed gradient or None) of each array of floats in ``own``, or (name, what came instead)."""
-    if isinstance(own, (Mapping, tuple, list)) and claim is not None:
-        mapping = isinstance(own, Mapping)
-        if mapping != isinstance(claim, Mapping) or not isinstance(claim, (Mapping, tuple, list)):
-            yield name, f"{type(claim).__name__} for {name}, which is a {type(own).__name__}"
-            return
-        if not mapping and len(own) != len(claim):
-            yield name, f"{len(claim)} gradients for the {len(own)} parts of {name}"
-            return
-        for key, part in own.items() if mapping else enumerate(own):
-            given = claim.get(key) if mapping else claim[key]
-            yield from _aligned(part, given, f"{name}.{key}" if mapping else f"{name}[{key}]")
-    elif isinstance(own, (Mapping, tuple, list)):
-        yield from ((leaf, None) for leaf, value in leaves(own, name) if is_floats(value))
+    if isinstance(own, (Mapping, tuple, list)):
+        yield from _aligned_parts(own, claim, name)
     elif is_floats(own):
         if claim is None or hasattr(claim, "dtype"):
             yield name, claim
         elif isinstance(claim, (int, float, list)):
-            xp = namespace(own)
-            yield name, xp.asarray(claim, dtype=own.dtype)
+            yield name, namespace(own).asarray(claim, dtype=own.dtype)
         else:
             yield name, f"{type(claim).__name__} for {name}; it must be an array"
+
+
+def _aligned_parts(own, claim, name):
+    if claim is None:
+        yield from ((leaf, None) for leaf, value in leaves(own, name) if is_floats(value))
+    elif isinstance(own, Mapping) and isinstance(claim, Mapping):
+        for key, part in own.items():
+            yield from _aligned(part, claim.get(key), f"{name}.{key}")
+    elif isinstance(own, Mapping) or not isinstance(claim, (tuple, list)):
+        yield name, f"{type(claim).__name__} for {name}, which is a {type(own).__name__}"
+    elif len(own) != len(claim):
+        yield name, f"{len(claim)} gradients for the {len(own)} parts of {name}"
+    else:
+        for i, (part, given) in enumerate(zip(own, claim, strict=True)):
+            yield from _aligned(part, given, f"{name}[{i}]")
 
 
 def same(a, b):

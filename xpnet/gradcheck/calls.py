@@ -167,19 +167,24 @@ class Call:
         return {}
 
     def _joined(self, out):
+        """Return what a call returned as one array, or as the one number that it is."""
         self.structure = out
         parts = [part for _, part in leaves(out, "")]
-        if len(parts) == 1 and (is_floats(parts[0]) or isinstance(parts[0], float)):
-            return parts[0] if is_array_api_obj(parts[0]) or self._plain() else self._array(parts[0])
+        if len(parts) == 1 and isinstance(parts[0], float) and not is_array_api_obj(parts[0]):
+            return parts[0] if self._plain() else self._array(parts[0])
+        floats = self._floats_among(parts)
+        if len(parts) == 1:
+            return floats[0]
+        xp = namespace(*floats)
+        return xp.concat([xp.reshape(part, (-1,)) for part in floats])
+
+    def _floats_among(self, parts):
         floats = [part for part in parts if is_floats(part)]
         others = [part for part in parts if not is_array_api_obj(part)]
         if not floats or others:
             came = ", ".join(sorted({type(part).__name__ for part in others or parts})) or "nothing"
             raise TypeError(f"{self.name} returned {came}; it must return arrays of floats, or one number")
-        if len(parts) == 1:
-            return floats[0]
-        xp = namespace(*floats)
-        return xp.concat([xp.reshape(part, (-1,)) for part in floats])
+        return floats
 
     def _plain(self):
         return not hasattr(self, "weights") or self.weights is None

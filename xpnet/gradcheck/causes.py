@@ -10,17 +10,23 @@ def cause_of_zeros(subject):
     x = subject.inputs.get("x", subject.values.get("x"))
     if x is not None and not bool(namespace(x).any(x != 0)):
         return f"the inputs are all 0: {CURE}"
-    found = ""
+    found = []
     for title, layer in subject.layers[:-1]:
         x = layer.forward(x)
-        xp = namespace(x)
-        if not found and not bool(xp.any(x != 0)):
-            found = f"{title} gives 0 for every sample, its units are dead: {CURE}"
-        if not found and x.ndim > 1 and x.shape[0] > 1 and bool(xp.all(x == x[:1, ...])):
-            found = f"{title} gives the same for every sample, its units are saturated: {CURE}"
+        found += _what_units_give(title, x)
     if subject.layers[:-1] and x.shape[-1] == 1 and float(subject.run({})) == 0:
         return "softmax over one score is always 1, and the loss always 0: take two classes, or another output layer"
-    return "" if has_zero_weights(subject) else found
+    return "" if has_zero_weights(subject) or not found else found[0]
+
+
+def _what_units_give(title, x):
+    """Return a line if a layer gives nothing, or the same for every sample."""
+    xp = namespace(x)
+    if not bool(xp.any(x != 0)):
+        return [f"{title} gives 0 for every sample, its units are dead: {CURE}"]
+    if x.ndim > 1 and x.shape[0] > 1 and bool(xp.all(x == x[:1, ...])):
+        return [f"{title} gives the same for every sample, its units are saturated: {CURE}"]
+    return []
 
 
 def has_zero_weights(subject):

@@ -19,9 +19,7 @@ def together(reference, gradients, chosen, *, tolerance, noise=None, seed=0, dra
     xp, rng = reference.xp, random_generator(seed, "audit")
     sizes = {name: reference.step(name) for name in chosen}
     if even:
-        parts = {name: size * float(xp.sum(xp.abs(gradients[name]))) for name, size in sizes.items()}
-        middle = sorted(parts.values())[len(parts) // 2]
-        sizes = {name: size * min(1.0, middle / parts[name] if parts[name] else 1.0) for name, size in sizes.items()}
+        sizes = _evened(sizes, gradients)
     masks = {name: sizes[name] * mask for name, mask in chosen.items()}
     signs = {name: xp.where(gradients[name] < 0, -1.0, 1.0) for name in chosen}
     code, expected, slope = along(reference, gradients, masks, signs, tolerance, noise or {}, 0.0)
@@ -31,6 +29,13 @@ def together(reference, gradients, chosen, *, tolerance, noise=None, seed=0, dra
         if along(reference, gradients, masks, signs, tolerance, noise or {}, tolerance)[0] == FAIL:
             return FAIL, ratio
     return code, ratio
+
+
+def _evened(sizes, gradients):
+    """Return smaller steps for arrays that would weigh more in the sum than the one in the middle."""
+    parts = {name: size * float(abs(gradients[name]).sum()) for name, size in sizes.items()}
+    middle = sorted(parts.values())[len(parts) // 2]
+    return {name: size * min(1.0, middle / parts[name]) if parts[name] else size for name, size in sizes.items()}
 
 
 def along(reference, gradients, masks, signs, tolerance, noise, share):

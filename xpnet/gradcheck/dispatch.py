@@ -19,26 +19,44 @@ def subject_for(f, inputs, gradient, backward, seed):
     ``gradient`` is what is claimed to be that of a function; ``backward(dout, cache)`` belongs to a function that
     returns (out, cache). Raises TypeError for what has no gradient that could be checked.
     """
+    if gradient is not None or backward is not None:
+        return _claimed(f, inputs, gradient, backward, seed)
+    if hasattr(f, "params") and hasattr(f, "loss"):
+        return subject_of(with_gradient(f), *_pair(inputs), seed)
+    if hasattr(f, "forward") and hasattr(f, "backward") and not isinstance(f, type):
+        return _layer(f, inputs, seed)
+    if callable(f) and not isinstance(f, type):
+        return _function(f, inputs, seed)
+    return subject_of(f, *_pair(inputs), seed)  # which says what it is not
+
+
+def _pair(inputs):
+    """Return x and t: the inputs of a network or a layer, None for what was not given."""
+    return (*inputs, None, None)[:2]
+
+
+def _layer(layer, inputs, seed):
+    if len(inputs) == 2 and inputs[1] is None:  # no targets
+        inputs = inputs[:1]
+    if is_more_than_one_to_one(layer, inputs):
+        return LayerCall(layer, inputs, seed)
+    return subject_of(layer, *_pair(inputs), seed)
+
+
+def _claimed(f, inputs, gradient, backward, seed):
+    """Return the subject of a function and of what is given beside it as its gradient."""
     if gradient is not None and backward is not None:
         raise TypeError(
             "gradient= and backward= were both given; gradient= is that of a function of arrays, backward= "
             "takes (dout, cache) of a function that returns (out, cache)"
         )
-    given = gradient if gradient is not None else backward
-    if given is not None:
-        if not callable(f):
-            raise TypeError(f"{f!r:.60} cannot be called; gradient= and backward= belong to a function")
-        return (WithCache if backward is not None else WithGradient)(f, inputs, given, seed)
-    is_layer = hasattr(f, "forward") and hasattr(f, "backward") and not isinstance(f, type)
-    is_network = hasattr(f, "params") and hasattr(f, "loss")
-    if is_layer and len(inputs) == 2 and inputs[1] is None:  # no targets
-        inputs = inputs[:1]
-    if is_network and not hasattr(f, "gradient"):
-        f = with_gradient(f)
-    if is_layer and not is_network and is_more_than_one_to_one(f, inputs):
-        return LayerCall(f, inputs, seed)
-    if is_network or is_layer or not callable(f) or isinstance(f, type):
-        return subject_of(f, *(*inputs, None, None)[:2], seed)
+    if not callable(f):
+        raise TypeError(f"{f!r:.60} cannot be called; gradient= and backward= belong to a function")
+    return WithGradient(f, inputs, gradient, seed) if backward is None else WithCache(f, inputs, backward, seed)
+
+
+def _function(f, inputs, seed):
+    """Return the subject of a function that a library differentiates, or that returns its gradient with its value."""
     library = _library(f, inputs)
     if library:
         module, name = DIFFERENTIATING[library]

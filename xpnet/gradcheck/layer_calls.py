@@ -164,5 +164,7 @@ class WithLossAndGradients:
 
 
 def with_gradient(net):
-    """Return a network without ``gradient`` as one that has it, under its own name."""
+    """Return a network that has no ``gradient`` as one that has it, under its own name."""
+    if hasattr(net, "gradient"):
+        return net
     return type(type(net).__name__, (WithLossAndGradients,), {})(net)

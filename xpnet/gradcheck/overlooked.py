@@ -18,23 +18,35 @@ def forgotten(subject):
     An array that another forward replaces is no parameter, but something kept for ``backward``.
     """
     checked = {id(value) for value in subject.values.values()}
-    found = []
-    for thing in reachable(subject.state):
-        held = getattr(thing, "__dict__", None)
-        if isinstance(held, dict) and not isinstance(thing, type):
-            names = [name for name in held if _learns(held, name) and id(held[name]) not in checked]
-            found += [(thing, name, held[name]) for name in names]
+    found = [
+        (thing, name, held[name])
+        for thing, held in _with_attributes(reachable(subject.state))
+        for name in held
+        if _learns(held, name) and id(held[name]) not in checked
+    ]
     if found:
         subject.run(_other_input(subject))
     lines = [_forgotten_line(thing, name) for thing, name, array in found if vars(thing).get(name) is array]
+    return lines + _of_output_layer(subject, checked)
+
+
+def _with_attributes(things):
+    for thing in things:
+        held = getattr(thing, "__dict__", None)
+        if isinstance(held, dict) and not isinstance(thing, type):
+            yield thing, held
+
+
+def _of_output_layer(subject, checked):
+    """Return a line if the last layer learns something: networks train what stands before it."""
     last = subject.layers[-1][1] if subject.layers else None
     unread = [name for name in parameter_names(last) if id(getattr(last, name)) not in checked] if last else []
-    if unread:
-        lines.append(
-            f"{type(last).__name__} learns {', '.join(unread)}, but what an output layer learns is neither trained nor "
-            "checked: put it into a layer before"
-        )
-    return lines
+    if not unread:
+        return []
+    return [
+        f"{type(last).__name__} learns {', '.join(unread)}, but what an output layer learns is neither trained nor "
+        "checked: put it into a layer before"
+    ]
 
 
 def _learns(held, name):

@@ -132,15 +132,7 @@ class GradientCheck:
         if self.parameters:
             lines.append(_row("parameter", "checked", "pass", "kink", "undecided", "fail", "rel. error"))
         for p in self.parameters:
-            name = f"{p.name} ({', '.join(map(str, p.shape))})"
-            error = f"{p.largest.error:.1e}" if p.largest else ""
-            lines.append(_row(name, p.checked, p.passed, p.kinks, p.undecided, p.failed, error))
-            shown = [p.largest] if p.failed and p.largest else []
-            for entry in [*shown, *(entry for entry in p.worst if entry != p.largest)]:
-                lines += _line("", _entry(entry))
-            if p.unseen:
-                lines += _line("", f"{p.unseen} of them are counted like the {p.failed - p.unseen} looked at closely")
-            lines += _line("", p.hint) if p.hint else []
+            lines += _of_parameter(p)
         for kind, texts in (("problem", self.problems), ("note", self.notes)):
             lines += [line for text in texts for line in _line(kind, text)]
         return "\n".join([*lines, *_line("pass" if self else "FAIL", self.summary())])
@@ -159,6 +151,19 @@ class GradientCheck:
 
 
 WIDTH, INDENT = 100, 17
+
+
+def _of_parameter(p):
+    """Return the lines about one parameter: its counts, and what is known of its failures."""
+    name = f"{p.name} ({', '.join(map(str, p.shape))})"
+    error = f"{p.largest.error:.1e}" if p.largest else ""
+    lines = [_row(name, p.checked, p.passed, p.kinks, p.undecided, p.failed, error)]
+    shown = [p.largest] if p.failed and p.largest else []
+    for entry in [*shown, *(entry for entry in p.worst if entry != p.largest)]:
+        lines += _line("", _entry(entry))
+    if p.unseen:
+        lines += _line("", f"{p.unseen} of them are counted like the {p.failed - p.unseen} looked at closely")
+    return lines + _line("", p.hint)
 
 
 def _line(head, text):

@@ -17,34 +17,25 @@ ELSEWHERE = 16  # times the round-off of backpropagation: what it may be at othe
 
 def untested_lines(looks, judged):
     """Return (problems, notes) about arrays of which no entry was decided: all zero, on a kink, or undecided."""
-    problems, notes, silent = [], [], []
-    for name, one in judged.items():
-        if one.codes is None or not one.codes.size:
-            continue
-        xp, undecided = namespace(one.a), one.codes == UNDECIDED
-        if _decided(one) and (one.how == "difference" or not bool(xp.any(undecided))):
-            continue
-        code = None
-        if int(xp.count_nonzero(undecided)) > 1 and _is_something(looks, name, one, undecided):
-            code, ratio = _undecided_together(looks, name, one, undecided)
-            if code == FAIL:
-                problems.append(
-                    f"the undecided entries of {name}, moved together: backpropagation is {ratio:.5g} times the "
-                    "numerical gradient"
-                )
-            elif code == PASS:
-                notes.append(f"the undecided entries of {name} agree when they are moved together")
-        if code is None and not _decided(one):
-            silent.append(name)
-        elif code == UNDECIDED and not _decided(one):
-            problems.append(_too_small(looks, name))
-    for name in silent:
-        problem, note = _silent_line(looks, judged[name], name)
-        problems += problem
-        notes += note
+    left = {name: one for name, one in judged.items() if _is_open(one)}
+    sums = {name: _undecided_together(looks, name, one) for name, one in left.items()}
+    found = [_undecided_line(looks, name, *sums[name], _decided(one)) for name, one in left.items()]
+    silent = [name for name, one in left.items() if sums[name][0] is None and not _decided(one)]
+    found += [_silent_line(looks, judged[name], name) for name in silent]
+    problems, notes = [], []
+    for wrong, known in found:
+        problems += wrong
+        notes += known
     if len(notes) == len(judged) and all("does nothing" in note for note in notes):
         problems.append("nothing that is checked changes the loss, here or at other values: is it computed from it?")
     return problems, notes
+
+
+def _is_open(one):
+    """Return whether single entries leave something to ask of an array as a whole."""
+    if one.codes is None or not one.codes.size:
+        return False
+    return not _decided(one) or (one.how != "difference" and bool((one.codes == UNDECIDED).any()))
 
 
 def _decided(judged):
@@ -61,7 +52,11 @@ def _is_something(looks, name, one, undecided):
     return bool(xp.any(undecided & (size > least))) and not looks.does_nothing(name)
 
 
-def _undecided_together(looks, name, one, undecided):
+def _undecided_together(looks, name, one):
+    """Return (code, ratio) of the undecided entries of an array, moved together; no code if they are mere zeros."""
+    undecided = one.codes == UNDECIDED
+    if undecided.sum() < 2 or not _is_something(looks, name, one, undecided):
+        return None, 1.0
     return together(
         looks.reference,
         {name: one.a},
@@ -70,6 +65,16 @@ def _undecided_together(looks, name, one, undecided):
         noise={name: looks.uncertain(name, undecided)},
         seed=looks.seed,
     )
+
+
+def _undecided_line(looks, name, code, ratio, decided):
+    """Return (problems, notes) about undecided entries that were moved together."""
+    what = f"the undecided entries of {name}"
+    if code == FAIL:
+        return [f"{what}, moved together: backpropagation is {ratio:.5g} times the numerical gradient"], []
+    if code == PASS:
+        return [], [f"{what} agree when they are moved together"]
+    return ([_too_small(looks, name)] if code == UNDECIDED and not decided else []), []
 
 
 def _too_small(looks, name):

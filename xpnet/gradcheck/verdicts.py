@@ -63,34 +63,54 @@ def decide(a, rows, tolerance, noise):
     The error bar of a step is the distance from the larger step's C, or a quarter of the gap if that is more, and ν;
     the whole gap where that does not shrink. The smallest that no smaller step contradicts is taken.
     """
-    rows = [row for row in rows if math.isfinite(row[0]) and math.isfinite(row[1])]
+    rows = _defined(rows)
     c = [0.5 * (right + left) for right, left, _ in rows]
     gap, blur = [abs(right - left) for right, left, _ in rows], [row[2] for row in rows]
-    bars = [math.inf] * len(rows)
-    for k in range(1, len(rows)):
-        rough = gap[k] > 3 * blur[k] and gap[k] > 0.3 * gap[k - 1]
-        bars[k] = max(abs(c[k] - c[k - 1]), gap[k] if rough else gap[k] / 4) + blur[k]
+    bars = _error_bars(c, gap, blur)
     k = _most_exact(c, bars, blur)
     if k is None:
-        return (UNDECIDED if rows else FAIL), (c[-1] if rows else math.nan), math.inf
+        return (UNDECIDED, c[-1], math.inf) if rows else (FAIL, math.nan, math.inf)
     at = _kink(gap, blur)
-    if at is not None:
-        (right, left, _), (wider_right, wider_left, _) = rows[at], rows[at - 1]
-        moved = (abs(right - wider_right) + abs(left - wider_left)) / 7  # on to a step of zero
-        slack = blur[at] + moved + tolerance * max(abs(right), abs(left)) + noise
-        between = min(right, left) - slack <= a <= max(right, left) + slack
-        return (KINK if between else FAIL), c[k], bars[k]
-    off, size = abs(a - c[k]), max(abs(a), abs(c[k]))
+    if at is None:
+        return _beside(a, c[k], bars[k], tolerance, noise), c[k], bars[k]
+    return (KINK if _is_between(a, rows[at], rows[at - 1], tolerance, noise) else FAIL), c[k], bars[k]
+
+
+def _defined(rows):
+    return [row for row in rows if math.isfinite(row[0]) and math.isfinite(row[1])]
+
+
+def _error_bars(c, gap, blur):
+    bars = [math.inf] * len(c)
+    for k in range(1, len(c)):
+        rough = gap[k] > 3 * blur[k] and gap[k] > 0.3 * gap[k - 1]
+        bars[k] = max(abs(c[k] - c[k - 1]), gap[k] if rough else gap[k] / 4) + blur[k]
+    return bars
+
+
+def _is_between(a, row, wider, tolerance, noise):
+    """Return whether an entry lies between the slopes on both sides of a kink, at a step and at the one before."""
+    (right, left, blur), (wider_right, wider_left, _) = row, wider
+    moved = (abs(right - wider_right) + abs(left - wider_left)) / 7  # on to a step of zero
+    slack = blur + moved + tolerance * max(abs(right), abs(left)) + noise
+    return min(right, left) - slack <= a <= max(right, left) + slack
+
+
+def _beside(a, c, bar, tolerance, noise):
+    """Return the code of an entry beside the mean of two slopes that are no kink, and its error bar."""
+    off, size = abs(a - c), max(abs(a), abs(c))
+    if off <= tolerance * size:
+        return PASS
     if off <= tolerance * size + noise:
-        return (PASS if noise <= DECISIVE * size or off <= tolerance * size else UNDECIDED), c[k], bars[k]
-    if off <= bars[k] + noise:
-        return (PASS if bars[k] + noise <= DECISIVE * size else UNDECIDED), c[k], bars[k]
-    return FAIL, c[k], bars[k]
+        return PASS if noise <= DECISIVE * size else UNDECIDED
+    if off <= bar + noise:
+        return PASS if bar + noise <= DECISIVE * size else UNDECIDED
+    return FAIL
 
 
 def has_kink(rows):
     """Return whether the slopes of ``rows`` stay apart as the step shrinks."""
-    rows = [row for row in rows if math.isfinite(row[0]) and math.isfinite(row[1])]
+    rows = _defined(rows)
     return _kink([abs(right - left) for right, left, _ in rows], [row[2] for row in rows]) is not None
 
 
