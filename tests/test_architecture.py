@@ -21,22 +21,23 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 COMPUTES = {
     "functions": set(),
     "arrays": {"functions"},
+    "describing": {"functions"},
     "state": set(),
     "losses": {"functions"},
-    "layers": {"functions", "arrays"},
+    "layers": {"functions", "arrays", "describing"},
     "output_layers": {"functions", "layers"},
     "steps": {"functions", "arrays"},
     "moves": {"functions", "arrays", "workers"},
     "gradients": {"functions", "arrays", "steps", "moves"},
     "stacks": {"functions", "layers", "moves"},
     "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
-    "differences": {"functions", "layers", "layer_state", "moves", "steps", "stacks", "trials", "state"},
-    "parameters": {"functions", "arrays", "layers", "backend"},  # backend for where arrays lie in memory
+    "differences": {"describing", "functions", "layers", "layer_state", "moves", "steps", "stacks", "trials", "state"},
+    "parameters": {"functions", "arrays", "describing", "layers", "backend"},  # backend for where arrays lie in memory
     "modes": {"parameters"},
     "layer_state": {"functions", "layers", "parameters"},
     "training_layers": {"functions", "layers", "backend"},  # backend for its random numbers
     "networks": {
-        "arrays",
+        *("arrays", "describing"),
         *("functions", "layers", "output_layers", "gradients", "stacks", "differences", "parameters"),
         *("modes", "layer_state"),
         "backend",  # for its random numbers and where new arrays go
@@ -44,7 +45,8 @@ COMPUTES = {
     "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
     "gradcheck.contracts": {"functions", "layer_state", "backend"},
     "gradcheck.subjects": {
-        *("functions", "arrays", "layers", "layer_state", "networks", "state", "backend", "gradcheck.contracts"),
+        *("functions", "arrays", "describing", "layers", "layer_state", "networks", "state", "backend"),
+        "gradcheck.contracts",
     },
     "gradcheck.arguments": {"functions"},
     "gradcheck.calls": {"functions", "layer_state", "state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
@@ -53,7 +55,8 @@ COMPUTES = {
     "gradcheck.tensors": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.traced": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
     "gradcheck.dispatch": {
-        *("state", "gradcheck.arguments", "gradcheck.functions", "gradcheck.layer_calls", "gradcheck.subjects"),
+        *("describing", "state", "gradcheck.arguments", "gradcheck.functions", "gradcheck.layer_calls"),
+        "gradcheck.subjects",
     },
     "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
     "gradcheck.causes": {"functions"},
@@ -97,8 +100,8 @@ ALLOWED = {
     "watchdog": set(),
     "ranks": {"watchdog"},
     "agreement": {"backend", "functions", "state", "__version__"},
-    "parallel": {"agreement", "backend", "functions", "ranks", "training"},
-    "workers": {"backend"},
+    "parallel": {"agreement", "backend", "describing", "functions", "ranks", "training"},
+    "workers": {"backend", "describing"},
     "datasets": {"datasets.mnist"},
     "datasets.mnist": {"backend", "functions"},
 }

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import device
 
+from .describing import record_in_words
 from .functions import namespace, on_host
 from .layer_state import declared_generators, rewound
 from .layers import is_affine
@@ -64,6 +65,8 @@ class Change(NamedTuple):
     gradient: Any
     h: float
     how: str
+
+    __repr__ = record_in_words
 
 
 def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, shared=(), progress=None):

@@ -21,6 +21,7 @@ gradients then leave out work.
 """
 
 from .arrays import require_precision
+from .describing import Described, layer_in_words
 from .functions import as_rows, log_of_largest, namespace, row_sums, softmax
 
 
@@ -53,8 +54,10 @@ def parameter_names(layer):
     return tuple(names)
 
 
-class Remembers:
+class Remembers(Described):
     """A layer that keeps in ``forward`` what ``backward`` needs, and says so where the order is wrong."""
+
+    _description = layer_in_words
 
     def __getattr__(self, name):
         what = f"{type(self).__name__} has no {name!r}"
@@ -81,7 +84,7 @@ class MulLayer(Remembers):
         return dout * self.y, dout * self.x
 
 
-class AddLayer:
+class AddLayer(Described):
     """z = x + y on plain numbers or arrays of one shape.
 
     Source: Deep Learning from Scratch, 5.4.2.
@@ -90,6 +93,8 @@ class AddLayer:
     >>> layer.forward(200, 450), layer.backward(1.1)
     (650, (1.1, 1.1))
     """
+
+    _description = layer_in_words
 
     def forward(self, x, y):
         """Return x + y."""

@@ -1,6 +1,7 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
 import warnings
+from contextlib import suppress
 from math import prod
 from numbers import Integral
 from types import MappingProxyType
@@ -8,13 +9,14 @@ from types import MappingProxyType
 from array_api_compat import device
 
 from .arrays import classes_of
+from .describing import Described, in_short, network_as_table, network_in_words
 from .differences import loss_changes
 from .functions import namespace, on_host, refuse_single_class, require_floats, softmax
 from .layer_state import LayerState
 from .layers import has_own
 from .modes import Modes
 from .output_layers import SoftmaxWithLoss
-from .parameters import Parameters, by_class
+from .parameters import Parameters, by_class, with_parts
 
 ONE_SCORE = (
     "the network has one score, whose softmax is always 1 and whose loss is always 0: nothing can be learned; give two "
@@ -22,7 +24,7 @@ ONE_SCORE = (
 )
 
 
-class Network:
+class Network(Described):
     """A row of layers, then an output layer (``SoftmaxWithLoss`` by default) that compares with the target.
 
     ``layers`` is any sequence of objects with ``forward(x)`` and ``backward(dout)``, ours or yours; see
@@ -44,11 +46,24 @@ class Network:
             raise ValueError("a network needs at least one layer, and each layer only once; make a second one")
         for layer in layers:
             if not (hasattr(layer, "forward") and hasattr(layer, "backward")) or isinstance(layer, type):
-                raise TypeError(f"{layer!r} is no layer; a layer is an object with forward(x) and backward(dout)")
+                raise TypeError(
+                    f"{in_short(layer)} is no layer; a layer is an object with forward(x) and backward(dout)"
+                )
         self._layers, self._params, self._shapes = by_class(layers), Parameters(layers), None
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         self._first = next(iter(self.params), None)
         self._modes, self._state = Modes(layers), LayerState(layers)
+
+    def _rows(self):
+        rows = [(name, self._params.held_by(layer)) for name, layer in with_parts(self._layers.values())]
+        return type(self).__name__, [*rows, (type(self.last_layer).__name__, {})], list(self._params.values())
+
+    def _description(self):
+        return network_in_words(*self._rows())
+
+    def _repr_html_(self):
+        with suppress(Exception):
+            return network_as_table(*self._rows())
 
     @property
     def layers(self):

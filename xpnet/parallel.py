@@ -13,6 +13,7 @@ from array_api_compat import device, is_writeable_array
 
 from .agreement import begin_alike, look_at_first_batch, own, require_one_dtype
 from .backend import backend_of_rank, to_numpy
+from .describing import Described, in_short
 from .functions import namespace
 from .ranks import WORDS, RankError, Ranks
 from .training import require_shapes
@@ -51,7 +52,7 @@ class Share(NamedTuple):
     start: int
 
 
-class DataParallel:
+class DataParallel(Described):
     """The network ``network`` on all ranks of the MPI communicator ``comm``, to be used as if it were one network.
 
     Every rank is given the same batch, computes with its share of the samples, and gets the sum over all ranks:
@@ -73,7 +74,7 @@ class DataParallel:
 
     def __init__(self, network, comm, *, by_share=False, settings=None, timeout=60.0, gpu_aware=None):
         if not (hasattr(comm, "Allreduce") and hasattr(comm, "Dup")):
-            raise TypeError(f"comm is {comm!r:.60}; it must be a communicator of mpi4py, such as MPI.COMM_WORLD")
+            raise TypeError(f"comm is {in_short(comm)}; it must be a communicator of mpi4py, such as MPI.COMM_WORLD")
         if not (isinstance(timeout, Real) and timeout > 0):
             raise ValueError(f"timeout is {timeout!r}; it must be a positive number of seconds")
         self.network, self.rank, self.size, self.by_share = network, comm.rank, comm.size, by_share
@@ -86,6 +87,9 @@ class DataParallel:
             self._like = namespace(first).zeros((WORDS - 1,), dtype=first.dtype, device=device(first))
             self._stays_on_gpu = _stays_on_gpu(first, comm, gpu_aware)
             begin_alike(ranks, network, {"by_share": by_share, **(settings or {})})
+
+    def _description(self):
+        return f"DataParallel on rank {self.rank} of {self.size}: {self.network!r}"
 
     @property
     def params(self):

@@ -7,6 +7,7 @@ from array_api_compat import is_writeable_array
 
 from .arrays import detached, require_precision
 from .backend import memory_of
+from .describing import Described, kind_of, shapes_of
 from .functions import namespace
 from .layers import parameter_names
 
@@ -48,7 +49,7 @@ def _owners(layers, prefix=""):
             yield from ((f"{prefix}{attribute}{number}", layer, attribute) for attribute in attributes)
 
 
-class Parameters(Mapping):
+class Parameters(Described, Mapping):
     """The learned arrays of a row of layers under names such as W1, b1, W2, and Block1.W1 in a layer made of layers.
 
     Reading and assigning go to the layer that owns the array, so ``params[k] -= step`` and ``params[k] = value``
@@ -110,6 +111,14 @@ class Parameters(Mapping):
 
     def __len__(self):
         return len(self._owners)
+
+    def _description(self):
+        return f"{type(self).__name__}({', '.join([*filter(None, [shapes_of(self)]), kind_of(list(self.values()))])})"
+
+    def held_by(self, layer):
+        """Return {name: array} of the parameters that ``layer`` computes with."""
+        held = {name: any(owner is layer for owner, _ in owners) for name, owners in self._owners.items()}
+        return {name: self[name] for name in held if held[name]}
 
     @contextlib.contextmanager
     def holding(self, values):

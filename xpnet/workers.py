@@ -12,6 +12,7 @@ import socket
 import warnings
 
 from .backend import wide_numbers
+from .describing import in_short
 
 SHARES = 128  # as many as that: small enough to keep workers busy to the end, large enough to be worth sending
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
@@ -29,7 +30,7 @@ def shared_out(map, task, thing, places, progress=None, tell=None):
     what cannot be pickled, and what ``task`` raises.
     """
     if not callable(map):
-        raise TypeError(f"map is {map!r:.60}; it must be a function such as the map of a ProcessPoolExecutor")
+        raise TypeError(f"map is {in_short(map)}; it must be a function such as the map of a ProcessPoolExecutor")
     try:
         pickled = pickle.dumps((task, thing))
     except Exception as error:  # whatever a foreign object raises

@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+from ..describing import in_short
 from ..state import unchanged
 from .arguments import leaves
 from .functions import WithCache, WithGradient, WithValue, returns_value_and_gradient
@@ -51,7 +52,7 @@ def _claimed(f, inputs, gradient, backward, seed):
             "takes (dout, cache) of a function that returns (out, cache)"
         )
     if not callable(f):
-        raise TypeError(f"{f!r:.60} cannot be called; gradient= and backward= belong to a function")
+        raise TypeError(f"{in_short(f)} cannot be called; gradient= and backward= belong to a function")
     return WithGradient(f, inputs, gradient, seed) if backward is None else WithCache(f, inputs, backward, seed)
 
 
@@ -66,7 +67,7 @@ def _function(f, inputs, seed):
     if returns_value_and_gradient(out):
         return WithValue(f, inputs, seed)
     raise TypeError(
-        f"{f!r:.60} is a function of arrays that nothing differentiates; say what its gradient is: gradient=, arrays "
+        f"{in_short(f)} is a function of arrays that nothing differentiates; say what its gradient is: gradient=, arrays "
         "or a function; backward= if it returns (out, cache); or let it return (loss, gradient)"
     )
 

@@ -39,6 +39,7 @@ from array_api_compat import device, is_writeable_array
 
 from ..arrays import detached, require_precision
 from ..backend import random_generator
+from ..describing import in_short
 from ..functions import namespace
 from ..layer_state import declared_generators, rewound
 from ..layers import parameter_names
@@ -62,7 +63,7 @@ def subject_of(net, x, t, seed):
     methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
     if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
         raise TypeError(
-            f"net is {net!r:.60}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or a "
+            f"net is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or a "
             "layer, with forward(x) and backward(dout)"
         )
     if not hasattr(net, "params"):
