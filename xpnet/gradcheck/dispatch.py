@@ -67,8 +67,8 @@ def _function(f, inputs, seed):
     if returns_value_and_gradient(out):
         return WithValue(f, inputs, seed)
     raise TypeError(
-        f"{in_short(f)} is a function of arrays that nothing differentiates; say what its gradient is: gradient=, arrays "
-        "or a function; backward= if it returns (out, cache); or let it return (loss, gradient)"
+        f"{in_short(f)} is a function of arrays that nothing differentiates; say what its gradient is: gradient=, "
+        "arrays or a function; backward= if it returns (out, cache); or let it return (loss, gradient)"
     )
 
 

@@ -63,8 +63,8 @@ def subject_of(net, x, t, seed):
     methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
     if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
         raise TypeError(
-            f"net is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or a "
-            "layer, with forward(x) and backward(dout)"
+            f"net is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or "
+            "a layer, with forward(x) and backward(dout)"
         )
     if not hasattr(net, "params"):
         subject = Layer(net, x, t, seed)
