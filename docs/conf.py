@@ -59,7 +59,17 @@ def as_plain_text(app, what, name, item, options, lines):
     ]
 
 
+PAGES = {"../README.md": "index.md", "../examples/README.md": "path.md", "../CHANGELOG.md": "changelog.md"}
+
+
+def as_pages(app, name, source):
+    """Lead links to what lies outside of docs/ to the pages that are made of it."""
+    for file, page in PAGES.items():
+        source[0] = source[0].replace(f"]({file})", f"]({page})")
+
+
 def setup(app):
     """Connect what only this project needs."""
     generated.write()
+    app.connect("source-read", as_pages)
     app.connect("autodoc-process-docstring", as_plain_text, priority=400)

@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import io
 import json
+import re
+import shutil
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -69,7 +71,7 @@ def public_names():
 
 
 def write():
-    """Write the tables of docs/benchmark.md, docs/path.md and docs/api.rst."""
+    """Write the tables of docs/benchmark.md, docs/path.md, docs/changelog.md and docs/api.rst."""
     parts = []
     for file in sorted((EXAMPLES / "results").glob("*.json")):
         measured = json.loads(file.read_text(encoding="utf-8"))
@@ -81,4 +83,6 @@ def write():
     (DOCS / "api.rst").write_text(public_names(), encoding="utf-8")
     path = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     path = path.replace('src="pictures/', 'src="../examples/pictures/')
+    path = re.sub(r"(?m)^(### .*: )`(ch\w+)\.py`$", r"\1[`\2.py`](gallery/\2.rst)", path)
     (DOCS / "path.md").write_text(path, encoding="utf-8")
+    shutil.copy(DOCS.parent / "CHANGELOG.md", DOCS / "changelog.md")
