@@ -44,22 +44,26 @@ COMPUTES = {
     },
     "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
     "gradcheck.contracts": {"functions", "layer_state", "backend"},
-    "gradcheck.subjects": {
-        *("functions", "arrays", "describing", "layers", "layer_state", "networks", "state", "backend"),
-        "gradcheck.contracts",
+    "gradcheck.subjects.networks": {
+        *("functions", "arrays", "layers", "layer_state", "networks", "state", "backend", "gradcheck.contracts"),
     },
-    "gradcheck.arguments": {"functions"},
-    "gradcheck.calls": {"functions", "layer_state", "state", "backend", "gradcheck.arguments", "gradcheck.contracts"},
-    "gradcheck.functions": {"gradcheck.arguments", "gradcheck.calls"},
-    "gradcheck.layer_calls": {"functions", "arrays", "layers", "state", "gradcheck.arguments", "gradcheck.calls"},
-    "gradcheck.tensors": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
-    "gradcheck.traced": {"layer_state", "gradcheck.arguments", "gradcheck.calls"},
-    "gradcheck.dispatch": {
-        *("describing", "state", "gradcheck.arguments", "gradcheck.functions", "gradcheck.layer_calls"),
-        "gradcheck.subjects",
+    "gradcheck.subjects.arguments": {"functions"},
+    "gradcheck.subjects.calls": {
+        *("functions", "layer_state", "state", "backend", "gradcheck.contracts", "gradcheck.subjects.arguments"),
+    },
+    "gradcheck.subjects.claims": {"gradcheck.subjects.arguments", "gradcheck.subjects.calls"},
+    "gradcheck.subjects.layer_calls": {
+        *("functions", "arrays", "layers", "state", "gradcheck.subjects.arguments", "gradcheck.subjects.calls"),
+    },
+    "gradcheck.subjects.torch_functions": {
+        *("layer_state", "gradcheck.subjects.arguments", "gradcheck.subjects.calls"),
+    },
+    "gradcheck.subjects.jax_functions": {"layer_state", "gradcheck.subjects.arguments", "gradcheck.subjects.calls"},
+    "gradcheck.subjects": {
+        *("arrays", "describing", "state", "gradcheck.subjects.arguments", "gradcheck.subjects.claims"),
+        *("gradcheck.subjects.layer_calls", "gradcheck.subjects.networks"),
     },
     "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
-    "gradcheck.causes": {"functions"},
     "gradcheck.noise": {"functions", "backend"},
     "gradcheck.measuring": {
         *("functions", "arrays", "moves", "steps", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
@@ -72,21 +76,22 @@ COMPUTES = {
         "gradcheck.verdicts",
     },
     "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},
-    "gradcheck.screens": {
+    "gradcheck.samples": {
         *("functions", "backend", "gradcheck.directions", "gradcheck.looks", "gradcheck.verdicts"),
     },
     "gradcheck.audit": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
-    "gradcheck.untested": {
-        *("functions", "backend", "gradcheck.causes", "gradcheck.contracts"),
-        *("gradcheck.directions", "gradcheck.elsewhere", "gradcheck.measuring", "gradcheck.verdicts"),
+    "gradcheck.untested": {"functions", "gradcheck.directions", "gradcheck.elsewhere", "gradcheck.verdicts"},
+    "gradcheck.kept": {
+        *("functions", "backend", "gradcheck.contracts", "gradcheck.directions", "gradcheck.elsewhere"),
+        *("gradcheck.measuring", "gradcheck.verdicts"),
     },
     "gradcheck.page": set(),
     "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
         *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts"),
-        *("gradcheck.elsewhere", "gradcheck.jacobians", "gradcheck.screens"),
-        *("gradcheck.dispatch", "gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
+        *("gradcheck.jacobians", "gradcheck.kept", "gradcheck.samples", "gradcheck.subjects"),
+        *("gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },
 }
 ALLOWED = {
@@ -107,7 +112,7 @@ ALLOWED = {
 }
 # what checks PyTorch's and JAX's own differentiation has to call it; nothing else may, and nothing imports these two
 # modules but where an argument is of that library
-ADAPTERS = {"gradcheck.tensors": "torch", "gradcheck.traced": "jax"}
+ADAPTERS = {"gradcheck.subjects.torch_functions": "torch", "gradcheck.subjects.jax_functions": "jax"}
 WITHOUT_ARRAYS = {"losses", "layers", "output_layers"}  # they find everything in functions, array_api_compat included
 
 PROMISED = [
@@ -187,12 +192,13 @@ def test_an_adapter_is_reached_by_its_library_alone(name):
         assert name not in inside
     module = name.rpartition(".")[2]
     naming = [other for other, path in MODULES.items() if f'"{module}"' in path.read_text(encoding="utf-8")]
-    assert naming == ["gradcheck.dispatch"]
+    assert naming == ["gradcheck.subjects.__init__"]
 
 
 def test_every_module_has_its_place():
     """A new module needs a row in the table above, or is one of those that nothing below may import."""
-    known = {*ALLOWED, "__init__", "datasets.__init__", "gradcheck.__init__", "plotting", "showing", "__main__"}
+    packages = {f"{name}.__init__" for name in ("datasets", "gradcheck", "gradcheck.subjects")}
+    known = {*ALLOWED, *packages, "__init__", "plotting", "showing", "__main__"}
     assert set(MODULES) <= known, f"give {', '.join(sorted(set(MODULES) - known))} its place in the table"
 
 

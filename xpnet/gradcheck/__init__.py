@@ -11,13 +11,13 @@ from ..steps import require_step
 from .audit import audit as audited
 from .census import census
 from .contracts import gradients_on_host, linear_problems, on_host
-from .dispatch import subject_for
-from .elsewhere import kept_from_first_call, run_elsewhere
 from .jacobians import of_each_output
+from .kept import kept_from_first_call, other_batch, run_elsewhere
 from .overlooked import forgotten, modes, shared_memory, used_twice
 from .report import WAYS, GradientCheck
-from .screens import Screen
-from .untested import other_batch, untested_lines
+from .samples import Sample
+from .subjects import subject_for
+from .untested import untested_lines
 from .verdicts import in_words
 
 NOT_AUDITED = ("loop", "direction")  # measured through the subject itself
@@ -107,7 +107,7 @@ def examine(check, subject, h, tolerance, audit, worst, seed, progress, **option
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
         options |= {"h": h, "tolerance": tolerance, "seed": seed, "by_loop": shared}
-        looks = Screen(subject, gradients, **options)
+        looks = Sample(subject, gradients, **options)
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
         check.notes += looks.notes
         _title(check, subject, looks, judged, seed)

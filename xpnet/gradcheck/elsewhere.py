@@ -1,36 +1,19 @@
-"""A subject at other values, where what is zero here may not be, and what a layer kept from there shows here."""
+"""A subject at other values, where what is zero here may not be."""
 
 import math
-import warnings
 from functools import cached_property
 
 from array_api_compat import device
 
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
-from .contracts import gradients_on_host, on_host
+from .contracts import gradients_on_host
 from .measuring import Reference, as_array
 
 MOVED = 0.1  # of the largest entry: how far the nearest of other values lie
 FACTORS = (0.65, 1.35)  # of the values at which everything is run first
-CLOSER = 0.1  # of its distance: how near gradients come that were wrong only later
 FAR = 3  # moves by as much as an array is large, none of which the loss may feel
 SLACK = 16.0  # times the error bar of a change of the loss: what is round-off for certain
-
-
-def run_elsewhere(subject, seed):
-    """Run a subject forward and backward at other values, before anything else: a layer may keep what it saw first.
-
-    No normalization takes away how ``scaled`` moves them. What is not defined there is not run.
-    """
-    rng = random_generator(seed, "audit")
-    everything = {name: value for name, value in subject.inputs.items() if name != "t"} | dict(subject.values)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            subject.gradients({name: scaled(value, rng) for name, value in everything.items()})
-    except Exception:  # whatever a foreign layer raises at values that nobody gave
-        return
 
 
 def scaled(value, rng):
@@ -41,30 +24,6 @@ def scaled(value, rng):
         shape = [length if other == axis else 1 for other in range(value.ndim)]
         value = value * xp.asarray(factors.reshape(shape), dtype=value.dtype, device=device(value))
     return value if value.ndim else value * float(rng.uniform(*FACTORS))
-
-
-def kept_from_first_call(subject, failed):
-    """Return a line if backpropagation is right where it is run for the first time, on objects as they were given.
-
-    ``failed`` holds {name: (backpropagation, numerical gradient, mask of the entries that failed)}.
-    """
-    try:
-        fresh = on_host(subject.gradients({}))
-    except Exception:  # whatever a foreign layer raises: that was told
-        return []
-    right = [
-        name
-        for name, (a, n, mask) in failed.items()
-        if name in fresh
-        and fresh[name].shape == n.shape
-        and bool(((abs(fresh[name] - n) <= CLOSER * abs(a - n)) | ~namespace(n).asarray(mask)).all())
-    ]
-    if not right or len(right) < len(failed):
-        return []
-    return [
-        f"backpropagation is right at its first call, but not after one at other values: {', '.join(right)}; does a "
-        "layer keep what it saw first?"
-    ]
 
 
 class Elsewhere:

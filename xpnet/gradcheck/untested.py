@@ -1,16 +1,11 @@
-"""What the entries at hand cannot show: gradients that are all zero here, and layers that keep what they saw first."""
+"""Arrays of which no entry was decided: what they are when moved together, what elsewhere, and why they are zero."""
 
-from ..backend import random_generator
 from ..functions import namespace
-from .causes import CURE, cause_of_zeros, has_zero_weights
-from .contracts import gradients_on_host, on_host
 from .directions import together
-from .elsewhere import does_nothing, scaled
-from .measuring import Reference
+from .elsewhere import does_nothing
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
 
-LARGER = 1.1  # times as large are parameters beside another batch
-FINER = 1 / 4  # of the tolerance: to which sums of all entries are compared for another batch
+CURE = "check with other inputs or weights"
 UNFELT = f"the loss does not feel it here, as if outputs were saturated, though it does elsewhere: {CURE}"
 ELSEWHERE = 16  # times the round-off of backpropagation: what it may be at other values
 
@@ -120,69 +115,31 @@ def at_other_values(looks, name):
     return None, 1.0
 
 
-def other_batch(looks, judged):
-    """Return what is wrong with backpropagation on another batch, and with other values, which a layer may overlook.
-
-    It would if it kept what it saw first. The batch is a mixture of the samples in the other order, the parameters are
-    a tenth larger. Gradients of inputs that no array of ``values`` needs are compared there too.
-    """
-    subject = looks.subject
-    everything = {**subject.inputs, **subject.values}
-    name = "x" if "x" in everything else next(iter(everything))
-    mixed = {other: LARGER * value for other, value in subject.values.items()}
-    mixed[name] = scaled(_mixed(everything[name]), random_generator(looks.seed, "audit"))  # so that no two stay equal
-    try:
-        if hasattr(subject, "with_inputs"):
-            gradients = {n: g.astype("float64") for n, g in on_host(subject.with_inputs(mixed)).items()}
-        else:
-            gradients = gradients_on_host(subject, mixed)[0]
-        reference = Reference(subject, mixed, looks.reference.wide)
-    except Exception:  # whatever a foreign layer raises for a batch that nobody gave
-        return []
-    usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
-    everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
-    fine = FINER * max(looks.tolerance.values())
-    if not usable or together(reference, gradients, everything, tolerance=fine, drawn=0, even=True)[0] != FAIL:
-        return []
-    fine = max(fine, looks.coarseness())
-    return _who(looks, judged, reference, gradients, everything, fine)
+def cause_of_zeros(subject):
+    """Return why arrays of a subject have no gradient, and what to do; nothing if neither inputs nor units tell."""
+    x = subject.inputs.get("x", subject.values.get("x"))
+    if x is not None and not bool(namespace(x).any(x != 0)):
+        return f"the inputs are all 0: {CURE}"
+    found = []
+    for title, layer in subject.layers[:-1]:
+        x = layer.forward(x)
+        found += _what_units_give(title, x)
+    if subject.layers[:-1] and x.shape[-1] == 1 and float(subject.run({})) == 0:
+        return "softmax over one score is always 1, and the loss always 0: take two classes, or another output layer"
+    return "" if has_zero_weights(subject) or not found else found[0]
 
 
-def _who(looks, judged, reference, gradients, everything, fine):
-    """Tell apart a wrong gradient of an input, something kept from an earlier batch, and wrong numerical gradients."""
-    subject, wrong = looks.subject, {}
-    for name, mask in everything.items():
-        code, ratio = together(reference, gradients, {name: mask}, tolerance=fine, drawn=0)
-        if code == FAIL:
-            wrong[name] = ratio
-            if name in looks.gradients and judged[name].codes is not None:
-                clear, mask = 4 * looks.tolerance[name], judged[name].codes == PASS  # slopes at kinks do not add up
-                code, ratio = together(looks.reference, looks.gradients, {name: mask}, tolerance=clear, drawn=0)
-                if code == FAIL:
-                    return [
-                        f"all entries of {name}, moved together: backpropagation is {ratio:.5g} times what the loss "
-                        "itself says, and so is the numerical gradient; the difference of a layer behind it is wrong"
-                    ]
-    inputs = [name for name in wrong if name in subject.inputs]
-    problems = [
-        f"the gradient of {name} that the first layer returns is wrong, {wrong[name]:.4g} times the right one; no "
-        "parameter lies before it, so that no entry shows it"
-        for name in inputs
-    ]
-    kept = [name for name in wrong if name not in inputs]
-    if kept:
-        problems.append(
-            f"backpropagation is right here, but not for another batch and other values: {', '.join(kept)}; does a "
-            "layer keep what it saw first?"
-        )
-    return problems
-
-
-def _mixed(x):
-    """Return mixtures of samples in the other order, of the given ones and of the mean: none lies where it did."""
+def _what_units_give(title, x):
+    """Return a line if a layer gives nothing, or the same for every sample."""
     xp = namespace(x)
-    if not x.ndim:
-        return LARGER * x
-    axis = 0 if x.ndim > 1 and x.shape[0] > 1 else -1
-    mixed = 0.75 * xp.flip(x, axis=axis) + 0.15 * x + 0.1 * xp.mean(x)
-    return LARGER * x if bool(xp.all(mixed == x)) else mixed
+    if not bool(xp.any(x != 0)):
+        return [f"{title} gives 0 for every sample, its units are dead: {CURE}"]
+    if x.ndim > 1 and x.shape[0] > 1 and bool(xp.all(x == x[:1, ...])):
+        return [f"{title} gives the same for every sample, its units are saturated: {CURE}"]
+    return []
+
+
+def has_zero_weights(subject):
+    """Return whether all weights of a layer are 0: a beginning at which the gradients of others are 0 by symmetry."""
+    weights = (value for name, value in subject.values.items() if name != "x" and value.ndim > 1)
+    return any(not bool(namespace(value).any(value != 0)) for value in weights)

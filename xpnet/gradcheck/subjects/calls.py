@@ -9,12 +9,12 @@ import math
 
 from array_api_compat import device, is_array_api_obj
 
-from ..backend import get_backend, random_generator, to_numpy
-from ..functions import namespace
-from ..layer_state import is_generator, rewound
-from ..state import unchanged
+from ...backend import get_backend, random_generator, to_numpy
+from ...functions import namespace
+from ...layer_state import is_generator, rewound
+from ...state import unchanged
+from ..contracts import backward_problems, not_finite
 from .arguments import Arguments, argument_names, is_floats, leaves, replaced
-from .contracts import backward_problems, not_finite
 
 SAME = 1e-3  # two calls that differ by more than this share are of another function each time
 

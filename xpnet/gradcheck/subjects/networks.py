@@ -1,51 +1,17 @@
-"""What can be checked: networks, ours and of other makes, and single layers.
-
-A check knows of its subject nothing but this:
-
-``title``       What stands at the head of the report, without the seed.
-``samples``     How many samples the batch holds, for hints such as "a missing 1/N?".
-``values``      {name: array}: the arrays whose gradients are checked, floats. They are never written.
-``inputs``      {name: array}: further arrays that go in: the x of a network, targets of floats. Names are not in
-                ``values``.
-``weights``     An array in the shape of the outputs, or None if the output is the loss, one number.
-                The loss is Σ weights·outputs. It is summed by the check, after what outputs have in common is
-                subtracted.
-``state``       The objects that a check must leave as they were: whatever a run might change.
-``run(changed)``        Return the outputs, an array or a number, with the arrays of ``changed``, {name: array} of
-                        ``values`` and ``inputs``, in place of its own, and put its own back, also after an exception.
-                        The arrays may be of a wider dtype than its own; a subject that cannot compute with them raises
-                        TypeError. They may change between two runs, so that nothing of them may be kept for the next.
-``gradients(changed)``  Return {name: array} of the gradients of the loss by backpropagation, likewise, one for each of
-                        ``values`` that has any. They are taken at once: the next call may overwrite them.
-``problems()``          Return lines about what makes a check impossible; see ``xpnet.gradcheck.contracts``.
-
-A subject may offer more:
-
-``notes``       A list of lines that a reader should know, complete when ``problems()`` was called.
-``half()``      Return {name: array} of the gradients of half the loss, from a backward that is given half its dout.
-                With it, the check itself finds whether backpropagation answers alike the next time.
-``changes(changed, h, method, second, tick)``
-                Return {name: Change}, numerical gradients found in a faster way than by two runs for each entry. ``h``
-                is None for a step of its own choice, ``second`` asks for a smaller one, ``tick(n)`` is called when n
-                more entries are done.
-``with_inputs(changed)``  Return the gradients of ``values`` and, by name, those of ``inputs`` that no other way gives.
-``layers``      [(title, object)]: the layers in order, to tell where gradients end.
-"""
+"""Networks, ours and of other makes, and single layers, as subjects of a check."""
 
 import contextlib
-from collections.abc import Mapping
 
 from array_api_compat import device, is_writeable_array
 
-from ..arrays import detached, require_precision
-from ..backend import random_generator
-from ..describing import in_short
-from ..functions import namespace
-from ..layer_state import declared_generators, rewound
-from ..layers import parameter_names
-from ..networks import Network as OurNetwork
-from ..state import unchanged
-from .contracts import (
+from ...arrays import detached
+from ...backend import random_generator
+from ...functions import namespace
+from ...layer_state import declared_generators, rewound
+from ...layers import parameter_names
+from ...networks import Network as OurNetwork
+from ...state import unchanged
+from ..contracts import (
     backward_problems,
     forward_once,
     forward_problems,
@@ -54,25 +20,6 @@ from .contracts import (
     require_array,
     returns_another_dtype,
 )
-
-
-def subject_of(net, x, t, seed):
-    """Return what is checked; raise TypeError for what is neither a network nor a layer."""
-    if not isinstance(getattr(net, "params", {}), Mapping):
-        raise TypeError(f"net.params is {type(net.params).__name__}; it must be a dict of arrays by name: W1, b1, …")
-    methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
-    if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
-        raise TypeError(
-            f"net is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or "
-            "a layer, with forward(x) and backward(dout)"
-        )
-    if not hasattr(net, "params"):
-        subject = Layer(net, x, t, seed)
-    else:
-        subject = (Network if hasattr(net, "loss_changes") else ForeignNetwork)(net, x, t)
-    for name, value in subject.values.items():
-        require_precision(name, value)
-    return subject
 
 
 def _floats(**arrays):
@@ -157,6 +104,28 @@ class ForeignNetwork:
                     detached(params[name])[...] = value
                 else:
                     params[name] = value
+
+
+class WithLossAndGradients:
+    """A network whose ``loss(x, t)`` returns the loss and its gradients at once, as one with a ``gradient``."""
+
+    def __init__(self, net):
+        self.net, self.params = net, net.params
+
+    def loss(self, x, t):
+        """Return the loss."""
+        return self.net.loss(x, t)[0]
+
+    def gradient(self, x, t):
+        """Return the gradients by name."""
+        return self.net.loss(x, t)[1]
+
+
+def with_gradient(net):
+    """Return a network that has no ``gradient`` as one that has it, under its own name."""
+    if hasattr(net, "gradient"):
+        return net
+    return type(type(net).__name__, (WithLossAndGradients,), {})(net)
 
 
 class Network(ForeignNetwork):

@@ -1,14 +1,14 @@
-"""Layers and networks as others write them: several inputs and outputs, integers, lists of parameters and gradients."""
+"""Layers as others write them: several inputs and outputs, integers, lists of parameters and of gradients."""
 
 import contextlib
 import inspect
 
 from array_api_compat import is_array_api_obj, is_writeable_array
 
-from ..arrays import detached
-from ..functions import namespace
-from ..layers import parameter_names
-from ..state import unchanged
+from ...arrays import detached
+from ...functions import namespace
+from ...layers import parameter_names
+from ...state import unchanged
 from .arguments import is_floats
 from .calls import Call
 
@@ -146,25 +146,3 @@ def is_more_than_one_to_one(layer, inputs):
             return isinstance(layer.backward(namespace(out).ones_like(out)), (tuple, list))
         except Exception:  # which the check itself will meet, and name
             return False
-
-
-class WithLossAndGradients:
-    """A network whose ``loss(x, t)`` returns the loss and its gradients at once, as one with a ``gradient``."""
-
-    def __init__(self, net):
-        self.net, self.params = net, net.params
-
-    def loss(self, x, t):
-        """Return the loss."""
-        return self.net.loss(x, t)[0]
-
-    def gradient(self, x, t):
-        """Return the gradients by name."""
-        return self.net.loss(x, t)[1]
-
-
-def with_gradient(net):
-    """Return a network that has no ``gradient`` as one that has it, under its own name."""
-    if hasattr(net, "gradient"):
-        return net
-    return type(type(net).__name__, (WithLossAndGradients,), {})(net)

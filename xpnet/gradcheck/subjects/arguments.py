@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from array_api_compat import is_array_api_obj, is_writeable_array
 
-from ..functions import namespace
+from ...functions import namespace
 
 
 def is_floats(thing):

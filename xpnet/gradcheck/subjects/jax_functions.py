@@ -5,7 +5,7 @@ This module adapts JAX, and is imported only where an argument is an array of it
 
 import jax
 
-from ..layer_state import rewound
+from ...layer_state import rewound
 from .arguments import is_floats, leaves
 from .calls import Call
 

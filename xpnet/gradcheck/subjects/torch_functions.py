@@ -5,7 +5,7 @@ This module adapts PyTorch, and is imported only where an argument is a tensor o
 
 import torch
 
-from ..layer_state import rewound
+from ...layer_state import rewound
 from .arguments import is_floats, leaves, same
 from .calls import Call
 

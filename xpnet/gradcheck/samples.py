@@ -11,7 +11,7 @@ from .verdicts import LEFT_OUT, PASS, by_first_look, position
 CERTAIN = 0.95  # the probability with which a sample is said to show something
 
 
-class Screen(Looks):
+class Sample(Looks):
     """As ``Looks``, but the loop measures ``entries`` drawn ones of each array, or all of them ``directions`` times."""
 
     def __init__(self, subject, gradients, *, entries=None, directions=None, **options):
