@@ -2,12 +2,11 @@
 
 A peer trains a relu network by plain gradient descent, from weights it is given, on data it holds. It has
 
-``reset(weights)``   start again from these NumPy arrays, W1 (D, M), b1, W2 (M, C), b2
+``reset(weights)``   start again from these NumPy arrays, W1 (D, M), b1, W2 and so on: a network of any depth
 ``epoch(order)``     one update for each row of ``order`` (steps, batch), and keep the loss of each step
 ``accuracy(part)``   the share of right answers on "train" or "test", a float
 ``step(x, t)``       one update on a batch that ``put`` has moved to the device; returns something to wait for
 ``put(x)``           a NumPy array as an array of this library, on its device
-``threads``          the number of threads PyTorch is to use, None for its default
 
 It is made from data, a dict {"train": (x, t), "test": (x, t)} of NumPy arrays with labels t, and a learning rate.
 """
@@ -57,12 +56,6 @@ def wait(x):
         x.block_until_ready()
 
 
-def use_threads(n):
-    """Make PyTorch, if it is loaded, use ``n`` threads on the CPU, or all cores; touches no other library."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(n or os.cpu_count())
-
-
 class Book:
     """The book's way, on NumPy or on CuPy: float64, masks, one-hot targets, a loss computed again after each update.
 
@@ -72,7 +65,7 @@ class Book:
     dtype = "float64"
 
     def __init__(self, data, learning_rate, xp=np, activation="relu"):
-        self.xp, self.learning_rate, self.activation, self.threads = xp, learning_rate, activation, None
+        self.xp, self.learning_rate, self.activation = xp, learning_rate, activation
         hot = xp.eye(10, dtype=self.dtype)
         self.data = {part: (self.put(x), hot[xp.asarray(t)]) for part, (x, t) in data.items()}
 
@@ -81,7 +74,7 @@ class Book:
 
     def reset(self, weights):
         self.params = {name: self.put(np.array(w)) for name, w in weights.items()}
-        self.losses = []
+        self.depth, self.losses = len(weights) // 2, []
 
     def epoch(self, order):
         x_train, t_train = self.data["train"]
@@ -93,20 +86,24 @@ class Book:
 
     def step(self, x, t):
         gradients = self.gradient(x, t)
-        for name in ("W1", "b1", "W2", "b2"):
+        for name in self.params:
             self.params[name] -= self.learning_rate * gradients[name]
-        return self.params["b2"]
+        return self.params["W1"]
 
     def predict(self, x):
         xp, p = self.xp, self.params
-        self.x, a = x, xp.dot(x, p["W1"]) + p["b1"]
-        if self.activation == "relu":
-            self.mask = a <= 0
-            self.z = a.copy()
-            self.z[self.mask] = 0
-        else:
-            self.z = 1 / (1 + xp.exp(-a))
-        return xp.dot(self.z, p["W2"]) + p["b2"]
+        self.inputs, self.masks = [x], []
+        for n in range(1, self.depth):
+            self.inputs.append(self.activate(xp.dot(self.inputs[-1], p[f"W{n}"]) + p[f"b{n}"]))
+        return xp.dot(self.inputs[-1], p[f"W{self.depth}"]) + p[f"b{self.depth}"]
+
+    def activate(self, a):
+        if self.activation == "sigmoid":
+            return 1 / (1 + self.xp.exp(-a))
+        self.masks.append(a <= 0)
+        z = a.copy()
+        z[self.masks[-1]] = 0
+        return z
 
     def loss(self, x, t):
         xp = self.xp
@@ -117,14 +114,15 @@ class Book:
         return -xp.sum(xp.log(self.y[xp.arange(labels.size), labels] + 1e-7)) / labels.size
 
     def gradient(self, x, t):
-        xp, p = self.xp, self.params
+        xp, gradients = self.xp, {}
         self.loss(x, t)
         dout = (self.y - self.t) / x.shape[0]
-        gradients = {"W2": xp.dot(self.z.T, dout), "b2": xp.sum(dout, axis=0)}
-        dout = xp.dot(dout, p["W2"].T)
-        dout[self.mask] = 0
-        self.dx = xp.dot(dout, p["W1"].T)
-        return gradients | {"W1": xp.dot(self.x.T, dout), "b1": xp.sum(dout, axis=0)}
+        for n in range(self.depth, 0, -1):
+            gradients[f"W{n}"], gradients[f"b{n}"] = xp.dot(self.inputs[n - 1].T, dout), xp.sum(dout, axis=0)
+            dout = xp.dot(dout, self.params[f"W{n}"].T)
+            if n > 1:
+                dout[self.masks[n - 2]] = 0
+        return gradients
 
     def accuracy(self, part):
         x, t = self.data[part]
@@ -140,18 +138,29 @@ class ByHand(Book):
 
     dtype = "float32"
 
+    def reset(self, weights):
+        super().reset(weights)
+        arrays = list(self.params.values())
+        self.pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
+
     def epoch(self, order):
         x_train, t_train = self.data["train"]
         for chosen in self.xp.asarray(order):
             self.losses.append(self.step(x_train.take(chosen, axis=0), t_train.take(chosen, axis=0)))
 
+    def forward(self, x):
+        inputs = [x]
+        for W, b in self.pairs[:-1]:
+            z = inputs[-1] @ W
+            z += b
+            inputs.append(self.xp.maximum(z, 0, out=z))
+        W, b = self.pairs[-1]
+        scores = inputs[-1] @ W
+        scores += b
+        return inputs, scores
+
     def step(self, x, t):
-        xp, (W1, b1, W2, b2) = self.xp, self.params.values()
-        z = x @ W1
-        z += b1
-        xp.maximum(z, 0, out=z)
-        scores = z @ W2
-        scores += b2
+        xp, (inputs, scores) = self.xp, self.forward(x)
         scores -= scores.max(axis=1, keepdims=True)
         y = xp.exp(scores)
         total = y.sum(axis=1, keepdims=True)
@@ -160,22 +169,20 @@ class ByHand(Book):
         y /= total
         y -= t
         y *= self.learning_rate / x.shape[0]
-        dz = y @ W2.T
-        dz *= z > 0
-        W2 -= z.T @ y
-        b2 -= y.sum(axis=0)
-        W1 -= x.T @ dz
-        b1 -= dz.sum(axis=0)
+        for (W, b), z in zip(reversed(self.pairs), reversed(inputs), strict=True):
+            dout = y
+            if z is not x:
+                y = dout @ W.T
+                y *= z > 0
+            W -= z.T @ dout
+            b -= dout.sum(axis=0)
         return scores.sum() / -x.shape[0]
 
     def accuracy(self, part, chunk=2000):
-        (x, t), (W1, b1, W2, b2) = self.data[part], self.params.values()
-        right = 0
+        (x, t), right = self.data[part], 0
         for start in range(0, x.shape[0], chunk):  # in the processor's cache
-            z = x[start : start + chunk] @ W1
-            z += b1
-            self.xp.maximum(z, 0, out=z)
-            right += ((z @ W2 + b2).argmax(axis=1) == t[start : start + chunk].argmax(axis=1)).sum()
+            scores = self.forward(x[start : start + chunk])[1]
+            right += (scores.argmax(axis=1) == t[start : start + chunk].argmax(axis=1)).sum()
         return float(right) / x.shape[0]
 
 
@@ -185,8 +192,9 @@ class TorchEager:
     def __init__(self, data, learning_rate, device="cpu", threads=None):
         import torch
 
-        self.torch, self.device, self.threads = torch, device, threads
-        self.learning_rate = learning_rate
+        if threads:
+            torch.set_num_threads(threads)
+        self.torch, self.device, self.learning_rate = torch, device, learning_rate
         self.data = {part: (self.put(x), self.put(t)) for part, (x, t) in data.items()}
         self.model = None
 
@@ -195,14 +203,13 @@ class TorchEager:
 
     def reset(self, weights):
         torch = self.torch
-        W1, b1, W2, b2 = (self.put(w) for w in weights.values())
         if self.model is None:
-            layers = torch.nn.Linear(*W1.shape), torch.nn.ReLU(), torch.nn.Linear(*W2.shape)
-            self.model = torch.nn.Sequential(*layers).to(self.device)
+            layers = [(torch.nn.Linear(*w.shape), torch.nn.ReLU()) for w in weights.values() if w.ndim == 2]
+            self.model = torch.nn.Sequential(*sum(layers, ())[:-1]).to(self.device)
             self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.learning_rate)
         with torch.no_grad():  # in place: a captured graph and a compiled step keep using these arrays
-            for parameter, value in zip(self.model.parameters(), (W1.T, b1, W2.T, b2), strict=True):
-                parameter.copy_(value)
+            for parameter, value in zip(self.model.parameters(), weights.values(), strict=True):
+                parameter.copy_(self.put(value.T))
         self.losses = []
 
     def epoch(self, order):
@@ -295,11 +302,13 @@ class Jax:
         import jax.numpy as jnp
 
         jax.config.update("jax_default_matmul_precision", "highest")  # on a GPU it would round to TF32, the others not
-        self.threads = None
         self.jax, self.device = jax, jax.devices("gpu" if gpu else "cpu")[0]
 
         def predict(params, x):
-            return jnp.maximum(x @ params["W1"] + params["b1"], 0) @ params["W2"] + params["b2"]
+            depth = len(params) // 2
+            for n in range(1, depth):
+                x = jnp.maximum(x @ params[f"W{n}"] + params[f"b{n}"], 0)
+            return x @ params[f"W{depth}"] + params[f"b{depth}"]
 
         def loss(params, x, t):
             log_y = jax.nn.log_softmax(predict(params, x))

@@ -1,4 +1,4 @@
-"""How benchmark.py measures and reports: contenders take turns, tables show medians, JSON keeps everything."""
+"""How benchmark.py reports: tables show medians, JSON keeps everything."""
 
 import datetime
 import os
@@ -6,59 +6,13 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 
 import xpnet
-
-LONG = 5.0  # a first run of so many seconds needs no warm-up and is the only one
-
-
-class Run(NamedTuple):
-    """``work`` is timed; ``prepare`` goes before and is not; ``warm_up`` goes first of all, else ``work`` does.
-
-    A work that does a part of what its time stands for names the factor, ``scale``.
-    """
-
-    work: Callable
-    prepare: Callable = lambda: None
-    warm_up: Callable | None = None
-    scale: float = 1.0
-
-
-def measure(runs, repetitions):
-    """Time {name: Run} in turns; return {name: {"seconds": […], "scale": …, "first": seconds, "result": …}}.
-
-    ``seconds`` holds every repetition, already multiplied by ``scale``; ``first`` is what the warm-up took.
-    """
-
-    def timed(name, run, work):
-        run.prepare()
-        start = perf_counter()
-        result = work()
-        seconds = perf_counter() - start
-        if seconds > 1:
-            print(f"  {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-        return seconds, result
-
-    rows = {}
-    for name, run in runs.items():
-        first, result = timed(name, run, run.warm_up or run.work)
-        alone = run.warm_up is None and first > LONG
-        seconds = [first * run.scale] if alone else []
-        rows[name] = {"seconds": seconds, "scale": run.scale, "first": first, "result": result}
-    waiting = [name for name, row in rows.items() if not row["seconds"]]
-    for _ in range(repetitions):
-        for name in waiting:
-            seconds, rows[name]["result"] = timed(name, runs[name], runs[name].work)
-            rows[name]["seconds"].append(seconds * runs[name].scale)
-    return rows
 
 
 def machine(options):
@@ -106,13 +60,17 @@ class Report:
     """Tables for the reader as they come, and every repetition for the JSON file."""
 
     def __init__(self, machine):
-        self.machine, self.results = machine, []
+        self.machine, self.results, self.failures = machine, [], []
         for key, value in machine.items():
             if value:
                 print(f"{key}: {', '.join(map(' '.join, value.items())) if isinstance(value, dict) else value}")
 
-    def table(self, part, work, rows, ratios=True):
-        """Print a line for each contender: {name: row of measure}."""
+    def everything(self):
+        """Return what the JSON file is to hold."""
+        return {"machine": self.machine, "results": self.results, "failed": self.failures}
+
+    def table(self, part, work, rows, failed=None, ratios=True):
+        """Print a line for each contender, {name: row of measure}, and why others ``failed``, {name: why}."""
         print(f"\n({part}) {work}\n")
         columns = ["contender", "median", "min–max", "first run", "ratio", "train / test accuracy"]
         lines, base = [], None
@@ -125,19 +83,30 @@ class Report:
             ratio = f"{middle / base:.2f}" if ratios else ""
             lines.append([name, duration(middle), span, duration(row["first"]), ratio, accuracy])
         print_columns(columns, lines)
+        self.tell(failed or {}, part=part, work=work)
 
-    def grid(self, part, work, grid):
-        """Print a line for each size: xpnet's time, and the others' as multiples of it."""
+    def grid(self, part, work, grid, failed=None):
+        """Print a line for each size: xpnet's time, and the others' as multiples of it, none where they failed."""
         print(f"\n({part}) {work}\n")
-        lines = []
+        lines, (name, *others) = [], dict.fromkeys(name for rows in grid.values() for name in rows)
         for (hidden, batch), rows in grid.items():
             size = {"hidden": hidden, "batch": batch}
             self.results += [{"part": part, "work": work, **size, "contender": n, **r} for n, r in rows.items()]
-            first, *others = (median(row["seconds"]) for row in rows.values())
-            ratios = [f"{other / first:.2f}" for other in others]
-            lines.append([hidden, batch, duration(first), duration(first / batch), *ratios])
-        name, *others = next(iter(grid.values()))
+            middles = {n: median(row["seconds"]) for n, row in rows.items()}
+            first = middles.get(name)
+            times = [duration(first), duration(first / batch)] if first else ["–", "–"]
+            ratios = [f"{middles[other] / first:.2f}" if first and other in middles else "–" for other in others]
+            lines.append([hidden, batch, *times, *ratios])
         print_columns(["hidden", "batch", name, "per sample", *others], lines)
+        for (hidden, batch), why in (failed or {}).items():
+            self.tell(why, part=part, work=work, hidden=hidden, batch=batch)
+
+    def tell(self, failed, **where):
+        """Say which contenders failed at what, and why."""
+        size = " ".join(f"{name} {where[name]:,}" for name in ("hidden", "batch") if name in where)
+        for name, why in failed.items():
+            self.failures.append({**where, "contender": name, "why": why})
+            print(f"\n{name}{f', {size}' if size else ''}: not measured, {why}")
 
     def memory(self, part, work, peaks, base):
         """Print the highest of peaks, in bytes, beside what the work is about."""
