@@ -71,9 +71,10 @@ COMPUTES = {
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
     "gradcheck.elsewhere": {"functions", "backend", "gradcheck.contracts", "gradcheck.measuring"},
+    "gradcheck.kinks": {"functions", "backend", "gradcheck.elsewhere", "gradcheck.measuring"},
     "gradcheck.looks": {
-        *("functions", "backend", "gradcheck.elsewhere", "gradcheck.measuring", "gradcheck.noise"),
-        "gradcheck.verdicts",
+        *("functions", "backend", "gradcheck.directions", "gradcheck.elsewhere", "gradcheck.kinks"),
+        *("gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"),
     },
     "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},
     "gradcheck.samples": {

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from ..backend import random_generator, to_numpy
 from ..functions import namespace
+from .directions import together
 from .elsewhere import does_nothing, places
+from .kinks import jumps
 from .measuring import LARGER, Reference, scale
 from .noise import CANCELLED, backprop_noise, stairs
 from .verdicts import (
@@ -25,6 +27,7 @@ from .verdicts import (
 FEW = 8  # doubtful entries of an array that are looked at singly without asking whether anything bends
 MANY = 256  # doubtful entries of one array that are looked at closely before the others are
 NEAR, LITTLE = 0.05, 0.006  # of an entry, or of the largest: what numbers that come in steps may be off by
+JUMP = 0.01  # of what entries on kinks are off by: the least that their gradients jump
 ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
 
 
@@ -74,6 +77,11 @@ class Looks:
     def elsewhere(self):
         """The subject at some other places."""
         return places(self.subject, self.seed)
+
+    @cached_property
+    def jumps(self):
+        """How far each entry's gradient by backpropagation jumps, by name: at a kink of the loss alone."""
+        return jumps(self.subject, self.gradients, self.seed)
 
     def does_nothing(self, name):
         """Return whether neither the loss nor backpropagation feels an array at all here."""
@@ -178,6 +186,9 @@ class Looks:
     def _closely(self, one, name, doubtful, gap):
         """Look closely at doubtful entries: at a part of them first, then at those that do not fail alike."""
         xp = namespace(one.a)
+        if bool(xp.any(doubtful)):
+            kinks = self._on_kinks(one, name, doubtful)
+            one, doubtful = one._replace(codes=xp.where(kinks, KINK, one.codes)), doubtful & ~kinks
         if not bool(xp.any(doubtful)):
             return one
         a, n, codes, gap = (xp.reshape(xp.asarray(array, copy=True), (-1,)) for array in (one.a, one.n, one.codes, gap))
@@ -195,6 +206,19 @@ class Looks:
                 then = [i for i in then if not clearly[i]]
         shape = one.a.shape
         return one._replace(n=xp.reshape(n, shape), codes=xp.reshape(codes, shape), unseen=len(unseen))
+
+    def _on_kinks(self, one, name, doubtful):
+        """Return which doubtful entries lie on kinks that explain it; none if backpropagation is wrong beside them."""
+        xp = namespace(one.a)
+        kinks = doubtful & (self.jumps.get(name, 0.0 * one.a) > JUMP * xp.abs(one.a - one.n))
+        if bool(xp.any(kinks)):
+            for place in (place for place in self.elsewhere if name in place.gradients and place.reference):
+                mask = {name: xp.astype(kinks, one.a.dtype)}
+                options = {"tolerance": self.tolerance[name], "noise": {name: self.noise[name]}, "seed": self.seed}
+                code = together(place.reference, place.gradients, mask, **options)[0]
+                if code != UNDECIDED:
+                    return kinks & (code == PASS)
+        return kinks & False
 
     def _part(self, entries, off):
         """Return the doubtful entries to begin with, the furthest off and some drawn, and the others."""
