@@ -1,10 +1,12 @@
 """Gradient checks: kinks are told from mistakes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from checking import batch, entry_times, failures, gradient_changed, network, of, parts
 
-from xpnet import check_gradients
+from xpnet import Affine, Network, Relu, check_gradients
 
 
 class TestKinks:
@@ -79,3 +81,47 @@ class TestKinks:
         nonzero = np.count_nonzero(net.gradient(x, t)["W1"])
         assert of(check, "W1").failed == nonzero
         assert of(check, "W1").hint == "every ratio is 1.1"
+
+
+class TestManyKinks:
+    """Kinks of several samples at the very weights that are checked, whose slopes add up."""
+
+    @staticmethod
+    def zeros(seed, wrong=lambda g: g):
+        """A network one of whose layers is zero in some units or all, with or without biases; W1 may be wrong."""
+        rng = np.random.default_rng(seed)
+        sizes, dtype = [*rng.integers(1, 7, size=rng.integers(2, 5)), 3], rng.choice(["float64", "float32"])
+        zero, every, layers = rng.integers(len(sizes) - 2), rng.integers(1, 3), []
+        for place, (D, H) in enumerate(itertools.pairwise(sizes)):
+            W, b = rng.normal(size=(D, H)).astype(dtype), 0.3 * rng.normal(size=H).astype(dtype)
+            if place == zero:
+                W[:, ::every], b[::every] = 0, 0
+            layers += [Affine(W, b) if seed % 2 else Affine(W), Relu()]
+        net, x = Network(layers[:-1]), rng.normal(size=(7, sizes[0])).astype(dtype)
+        return gradient_changed(net, W1=wrong), x, rng.integers(3, size=7)
+
+    @pytest.mark.parametrize("method", ["auto", "loop"])
+    @pytest.mark.parametrize("seed", range(24))
+    def test_what_is_right_is_not_accused(self, seed, method):
+        check = check_gradients(*self.zeros(seed), method=method)
+        assert failures(check) == {}
+        assert not [problem for problem in check.problems if "wrong" in problem or "times" in problem]
+
+    @pytest.mark.parametrize("factor", [-1.0, 0.0, 1.01, 2.0])
+    @pytest.mark.parametrize("seed", range(6))
+    def test_what_is_wrong_does_not_hide_there(self, seed, factor):
+        net, x, t = self.zeros(seed, lambda g: factor * g)
+        if np.any(net.gradient(x, t)["W1"]) or factor == 0:
+            assert not check_gradients(net, x, t)
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_a_median_of_three_that_are_equal(self, seed):
+        """Whichever of them moves changes nothing, and yet one of them has the gradient."""
+        x = np.round(np.random.default_rng(seed).normal(size=(8, 5)))
+
+        def gradient(x, dout):
+            middle = np.argsort(x, axis=1)[:, 2:3]
+            return dout[:, None] * (np.arange(5) == middle)
+
+        assert check_gradients(lambda x: np.median(x, axis=1), x, gradient=gradient)
+        assert not check_gradients(lambda x: np.median(x, axis=1), x, gradient=lambda x, dout: 2 * gradient(x, dout))

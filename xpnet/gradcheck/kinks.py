@@ -1,8 +1,9 @@
 """Kinks of the loss at the very values that are checked, where slopes to both sides may be no bounds.
 
 Weights of 0 before a Relu put each of its units on its kink. Slopes to the right and to the left bound what
-backpropagation may say of one kink. They do not where the loss is a sum of several that an entry passes in opposite directions: |u| + |−2u| goes up by 3 to both sides, and whoever takes the
-slope of |u| at 0 for 1 says −1. So what is right beside a kink is not said to be wrong on it.
+backpropagation may say of one kink. They do not where the loss is a sum of several that an entry passes in opposite
+directions: |u| + |−2u| goes up by 3 to both sides, and whoever takes the slope of |u| at 0 for 1 says −1. So what is
+right beside a kink is not said to be wrong on it.
 """
 
 from ..backend import random_generator, to_numpy
