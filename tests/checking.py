@@ -41,6 +41,20 @@ def failures(check):
     return {p.name: p.failed for p in check.parameters if p.failed}
 
 
+def failed(check):
+    """Return {name: number of entries that failed} of a check that failed by its entries alone."""
+    assert not check
+    assert not check.problems, check
+    return failures(check)
+
+
+def problem(check):
+    """Return the only problem of a check that failed."""
+    assert not check
+    assert len(check.problems) == 1, check
+    return check.problems[0]
+
+
 def of(check, name):
     return next(p for p in check.parameters if p.name == name)
 

@@ -1,30 +1,12 @@
 """`python -m xpnet`: the scripts of the repository for who has only installed the package."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import ROOT, run_python
 
 from xpnet.__main__ import SCRIPTS, main, script_of
-
-ROOT = Path(__file__).parent.parent
-
-
-def run(*arguments, cwd, path=ROOT):
-    environment = {**os.environ, "PYTHONPATH": str(path), "XPNET_BACKEND": "", "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
-        [sys.executable, "-m", "xpnet", *arguments],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=300,
-    )
 
 
 def test_both_jobs_are_scripts_of_the_repository():
@@ -51,14 +33,14 @@ def test_train_runs_where_only_the_package_is(tmp_path):
     (package / "xpnet/examples").mkdir()
     for name in SCRIPTS.values():
         shutil.copy(ROOT / "examples" / name, package / "xpnet/examples")
-    ran = run("train", "--iterations", "3", cwd=tmp_path, path=package)
+    ran = run_python("-m", "xpnet", "train", "--iterations", "3", cwd=tmp_path, path=package)
     assert ran.returncode == 0, ran.stderr
     assert "test accuracy" in ran.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("predict",), ("--epochs", "1")])
 def test_another_job_is_refused_with_those_there_are(tmp_path, arguments):
-    ran = run(*arguments, cwd=tmp_path)
+    ran = run_python("-m", "xpnet", *arguments, cwd=tmp_path)
     assert ran.returncode == 2
     assert "usage: python -m xpnet {train,check} [options]" in ran.stderr
     assert ran.stderr.count("\n") == 2
@@ -66,9 +48,9 @@ def test_another_job_is_refused_with_those_there_are(tmp_path, arguments):
 
 @pytest.mark.parametrize("job", SCRIPTS)
 def test_help_and_errors_name_the_command(tmp_path, job):
-    told = run(job, "--help", cwd=tmp_path)
+    told = run_python("-m", "xpnet", job, "--help", cwd=tmp_path)
     assert told.returncode == 0
     assert told.stdout.startswith(f"usage: python -m xpnet {job} [options]")
-    wrong = run(job, "--backend", "nothing", cwd=tmp_path)
+    wrong = run_python("-m", "xpnet", job, "--backend", "nothing", cwd=tmp_path)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith(f"python -m xpnet {job}: error: ")

@@ -7,14 +7,13 @@ import signal
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from running import ROOT, run_python
 
 from xpnet import why_unusable
 
-ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "examples").glob("*.py"))
 IMPORTED = {  # a file that another example imports is a part of that example
     name for path in FILES for name in re.findall(r"(?m)^ *(?:from|import) +(\w+)", path.read_text(encoding="utf-8"))
@@ -24,16 +23,7 @@ EXAMPLES = [path for path in FILES if path.stem not in IMPORTED]
 
 def run(*command, backend="", cwd):
     """Run Python in another directory, with ``XPNET_BACKEND`` set to ``backend``."""
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=300,
-    )
+    return run_python(*command, cwd=cwd, XPNET_BACKEND=backend)
 
 
 def usable(name):

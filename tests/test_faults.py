@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import ROOT, environment, run_python
 
 from xpnet import TwoLayerNet, load_mnist, load_training, save_parameters, save_training, train
 from xpnet.datasets.mnist import FOLDER, IMAGES, LABELS, read_idx
 
-ROOT = Path(__file__).parent.parent
 TRAIN, PREDICT = ROOT / "examples/train.py", ROOT / "examples/predict.py"
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -47,20 +47,8 @@ def data(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("faults") / "idx")
 
 
-def environment():
-    ours = {"PYTHONPATH": str(ROOT), "XPNET_BACKEND": "", "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
-    return {**os.environ, **ours}
-
-
-def run(program, *options, cwd):
-    return subprocess.run(
-        [sys.executable, program, *map(str, options)], env=environment(), cwd=cwd,
-        capture_output=True, text=True, encoding="utf-8", check=False, timeout=300,
-    )  # fmt: skip
-
-
 def run_train(data, *options, cwd):
-    return run(TRAIN, "--data", data, "--hidden", 8, "--batch-size", 20, *options, cwd=cwd)
+    return run_python(TRAIN, "--data", data, "--hidden", 8, "--batch-size", 20, *options, cwd=cwd)
 
 
 # ── train.py ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,7 +67,7 @@ class TestTrainPy:
             f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
         )
         more = ("--data", data, "--hidden", 8, "--epochs", 9, *options, "--resume")
-        ran = run(tmp_path / "full.py", *more, cwd=tmp_path)
+        ran = run_python(tmp_path / "full.py", *more, cwd=tmp_path)
         assert ran.returncode == 1
         (said,) = ran.stderr.splitlines()
         assert said.startswith("train.py: error: ")
@@ -178,7 +166,7 @@ class TestTrainPy:
         options = ["--data", str(data), "--hidden", "8", "--batch-size", "20", "--checkpoint", "my run.npz"]
         training = subprocess.Popen(
             [sys.executable, "-c", start, TRAIN, *options, "--epochs", "10000000"],
-            env={**environment(), "PYTHONUNBUFFERED": "1"}, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+            env=environment(PYTHONUNBUFFERED="1"), cwd=tmp_path, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         with training:
             for line in training.stdout:
@@ -244,7 +232,7 @@ class TestPredictPy:
                 black.putalpha(grey)
                 grey = black
             grey.save(folder_of_digits / f"{number}.png")
-        ran = run(PREDICT, "digits.npz", *(f"{number}.png" for number in range(8)), cwd=folder_of_digits)
+        ran = run_python(PREDICT, "digits.npz", *(f"{number}.png" for number in range(8)), cwd=folder_of_digits)
         assert ran.returncode == 0, ran.stderr
         head, *lines = ran.stdout.splitlines()
         assert head.split()[-10:] == list("0123456789")
@@ -254,7 +242,7 @@ class TestPredictPy:
             assert sum(map(float, line.split()[2:])) == pytest.approx(100, abs=0.51)
 
     def test_without_a_picture_it_shows_test_images(self, folder_of_digits):
-        ran = run(PREDICT, "digits.npz", cwd=folder_of_digits)
+        ran = run_python(PREDICT, "digits.npz", cwd=folder_of_digits)
         assert ran.returncode == 0, ran.stderr
         assert len(re.findall(r"(?m)^test image \d, a \d +\d ", ran.stdout)) == 10
 
@@ -274,14 +262,14 @@ class TestPredictPy:
         Image = pytest.importorskip("PIL.Image", reason="reading pictures needs Pillow")
         Image.new("L", (40, 40), 200).save(folder_of_digits / "blank.png")
         save_parameters(TwoLayerNet(16, 3, 2, backend="numpy"), folder_of_digits / "small.npz")
-        ran = run(PREDICT, *options, cwd=folder_of_digits)
+        ran = run_python(PREDICT, *options, cwd=folder_of_digits)
         assert ran.returncode == 2
         assert re.fullmatch(r"predict\.py: error: [^\n]+\n", ran.stderr)
         assert says in ran.stderr
 
     def test_a_missing_pillow_is_named_with_what_installs_it(self, folder_of_digits):
         code = f"import runpy, sys; sys.modules['PIL'] = None; runpy.run_path({str(PREDICT)!r}, run_name='__main__')"
-        ran = run("-c", code, "digits.npz", "any.png", cwd=folder_of_digits)
+        ran = run_python("-c", code, "digits.npz", "any.png", cwd=folder_of_digits)
         assert ran.returncode == 2
         assert ran.stderr.endswith("error: reading pictures needs Pillow; run: pip install pillow\n")
 

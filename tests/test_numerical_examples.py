@@ -1,26 +1,13 @@
 """The examples of numerical gradients: a check that sees each planted mistake, chapter 4 trained beside chapter 5."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from running import ROOT, run_python
 
 
 def run(example, *options, backend="numpy"):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / example), *map(str, options)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=300,
-    )
+    return run_python(ROOT / "examples" / example, *options, XPNET_BACKEND=backend)
 
 
 def check(*options):

@@ -1,14 +1,10 @@
 """The picture scripts: every one writes the PNG files it promises, without a display, and the path shows them all."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from running import ROOT, run_python
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("ch[0-9]*.py"))
 PROMISED = {
@@ -16,28 +12,6 @@ PROMISED = {
     for path in SCRIPTS
 }
 README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-
-
-def run(*command, cwd, **environment):
-    """Run Python in another directory, on NumPy and without a display unless told otherwise."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "XPNET_BACKEND": "",
-        "MPLBACKEND": "Agg",
-        "PYTHONIOENCODING": "utf-8",
-        **environment,
-    }
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +23,8 @@ def matplotlib():
 def drawn(matplotlib, tmp_path_factory):
     """Return the folder into which the one command that draws everything drew, and what it printed."""
     cwd = tmp_path_factory.mktemp("drawn")
-    ran = run("-W", "error", EXAMPLES / "draw_all.py", "--quick", "--save", "a/folder", cwd=cwd, PYTHONWARNINGS="error")
+    command = ("-W", "error", EXAMPLES / "draw_all.py", "--quick", "--save", "a/folder")
+    ran = run_python(*command, cwd=cwd, PYTHONWARNINGS="error")
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     return cwd / "a/folder", ran.stdout
@@ -98,7 +73,7 @@ def test_script_runs_in_a_notebook_which_has_another_command_line(matplotlib, tm
         "import matplotlib.pyplot as plt; plt.show = lambda: print('shown'); "
         f"exec(open({str(script)!r}, encoding='utf-8').read())"
     )
-    ran = run("-c", code, cwd=tmp_path)
+    ran = run_python("-c", code, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.endswith("shown\n")
     assert not list(tmp_path.iterdir())
@@ -107,7 +82,7 @@ def test_script_runs_in_a_notebook_which_has_another_command_line(matplotlib, tm
 def test_script_needs_nothing_of_the_repository_but_the_library(matplotlib, tmp_path):
     script = tmp_path / "ch4_3_tangent.py"
     script.write_text((EXAMPLES / script.name).read_text(encoding="utf-8"), encoding="utf-8")
-    ran = run(script, "--save", ".", cwd=tmp_path)
+    ran = run_python(script, "--save", ".", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "ch4_3_tangent.png").exists()
 
@@ -120,7 +95,7 @@ def test_no_script_imports_another_file_of_this_folder():
 
 
 def test_where_no_window_can_open_it_says_what_to_do(matplotlib, tmp_path):
-    ran = run(EXAMPLES / "ch4_3_tangent.py", cwd=tmp_path)
+    ran = run_python(EXAMPLES / "ch4_3_tangent.py", cwd=tmp_path)
     assert ran.returncode == 2
     assert ran.stderr == ("ch4_3_tangent.py: error: no window can be opened here; write files instead: --save FOLDER\n")
 
@@ -132,7 +107,7 @@ def test_without_matplotlib_it_says_what_to_do(tmp_path):
     )
     script = tmp_path / "start.py"
     script.write_text(code)
-    ran = run(script, EXAMPLES / "ch4_3_tangent.py", "--save", "x", cwd=tmp_path)
+    ran = run_python(script, EXAMPLES / "ch4_3_tangent.py", "--save", "x", cwd=tmp_path)
     assert ran.returncode == 2
     assert ran.stderr == "ch4_3_tangent.py: error: pictures need matplotlib; run: pip install matplotlib\n"
 
@@ -150,7 +125,7 @@ def test_script_runs_on_another_backend(matplotlib, tmp_path, name, backend):
 
     if reason := why_unusable(backend):
         pytest.skip(reason)
-    ran = run(EXAMPLES / f"{name}.py", "--quick", "--save", tmp_path, cwd=tmp_path, XPNET_BACKEND=backend)
+    ran = run_python(EXAMPLES / f"{name}.py", "--quick", "--save", tmp_path, cwd=tmp_path, XPNET_BACKEND=backend)
     assert ran.returncode == 0, ran.stderr
 
 

@@ -5,22 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from checking import failed, problem
 
 from xpnet import check_gradients
-
-
-def problem(check):
-    """Return the only problem of a check that failed."""
-    assert not check
-    assert len(check.problems) == 1, check
-    return check.problems[0]
-
-
-def failed(check):
-    """Return {name: number of entries that failed} of a check that failed by its entries alone."""
-    assert not check
-    assert not check.problems, check
-    return {p.name: p.failed for p in check.parameters if p.failed}
 
 
 def bowl(x):

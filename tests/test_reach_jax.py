@@ -18,12 +18,6 @@ from xpnet import check_gradients
 rng = np.random.default_rng(0)
 def array(*shape):
     return jnp.asarray(rng.normal(size=shape))
-def failed(check):
-    assert not check and not check.problems, check
-    return {p.name: p.failed for p in check.parameters if p.failed}
-def problem(check):
-    assert not check and len(check.problems) == 1, check
-    return check.problems[0]
 def custom(rule):
     @jax.custom_vjp
     def exp(x):

@@ -2,21 +2,9 @@
 
 import numpy as np
 import pytest
+from checking import failed, problem
 
 from xpnet import AddLayer, MulLayer, Network, SoftmaxWithLoss, TimeSoftmaxWithLoss, check_gradients, train
-
-
-def failed(check):
-    assert not check
-    assert not check.problems, check
-    return {p.name: p.failed for p in check.parameters if p.failed}
-
-
-def problem(check):
-    assert not check
-    assert len(check.problems) == 1, check
-    return check.problems[0]
-
 
 # ── Several inputs and outputs ──────────────────────────────────────────────────────────────────────────────────────
 

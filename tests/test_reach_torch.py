@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checking import failed, problem
 
 from xpnet import check_gradients
 
@@ -16,18 +17,6 @@ def seeded():
 
 def tensor(*shape, dtype=torch.float64, **kind):
     return torch.randn(*shape, dtype=dtype, **kind)
-
-
-def failed(check):
-    assert not check
-    assert not check.problems, check
-    return {p.name: p.failed for p in check.parameters if p.failed}
-
-
-def problem(check):
-    assert not check
-    assert len(check.problems) == 1, check
-    return check.problems[0]
 
 
 def custom(derivative):
