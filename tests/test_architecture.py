@@ -98,7 +98,8 @@ COMPUTES = {
 ALLOWED = {
     **COMPUTES,
     "capturing": set(),
-    "compiling": {"backend", "capturing"},
+    "repeating": {"arrays", "backend", "layer_state", "state"},
+    "compiling": {"arrays", "capturing", "repeating"},
     "diagnosis": {"arrays", "functions", "backend"},
     "training": {"arrays", "functions", "backend", "compiling", "diagnosis"},
     "saving": {"backend", "functions", "training", "__version__"},

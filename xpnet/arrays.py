@@ -2,6 +2,8 @@
 
 from math import prod
 
+from array_api_compat import is_writeable_array
+
 from .functions import namespace, refuse_single_class, require_floats
 
 
@@ -19,6 +21,15 @@ def require_precision(name, x):
 def detached(x):
     """Return ``x`` without its library's own record of derivatives: the same memory, or ``x`` itself if it has none."""
     return x.data if getattr(x, "requires_grad", False) else x
+
+
+def put_back(network, parameters):
+    """Write into the arrays where that is possible: a network of another make may hold them in two places."""
+    for name, value in parameters.items():
+        if is_writeable_array(network.params[name]):
+            detached(network.params[name])[...] = value
+        else:
+            network.params[name] = value
 
 
 def shares_memory(x):

@@ -106,9 +106,11 @@ def recorded_by_cupy(step, practice, arrays):
         with where:
             current = cupy.cuda.get_current_stream()
             stream.wait_event(current.record())
-            with stream:
-                yield
-            current.wait_event(stream.record())
+            try:
+                with stream:
+                    yield
+            finally:  # also behind Ctrl-C: what is asked for next comes after what was launched
+                current.wait_event(stream.record())
 
     # a pool of its own, or what the graph sets free would be given to others: cupy issue 9655
     with aside(), cupy.cuda.using_allocator(pool.malloc), _captured_products(cupy, products):

@@ -4,16 +4,21 @@ Where Python decides the time, a device is worth no more than its launches: one 
 the network is run and recorded; the network itself, its layers and yours stay as they are.
 """
 
-import copy
-from collections.abc import Mapping
-from contextlib import suppress
+import re
 from functools import partial
 from importlib import import_module
 
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device
 
-from .backend import to_numpy
+from .arrays import detached
 from .capturing import recorded_by_cupy, recorded_by_torch
+from .repeating import Trial, origins, results, twin_of
+
+LOOKS = "reads numbers on the host, as if and float() do, or its shapes depend on them"
+REASONS = (  # what the libraries say of a step that cannot be recorded, and what is said here
+    ("Tracer|Concret|DataDependent|data-dependent|DynamicOutputShape|D2H|\\.numpy\\(\\)|synchroniz", LOOKS),
+    ("cuBLAS", "multiplies in a way that CuPy does not record; a @ b of two matrices it does"),
+)
 
 
 class CompileError(RuntimeError):
@@ -24,62 +29,55 @@ def compiled(step, network, x, t, steps, batch):
     """Return run(order): at most ``steps`` steps on the rows of ``order`` (K, batch), which returns their losses (K,).
 
     ``step(network, x, t)`` returns (loss, what to subtract from each parameter), of these arguments alone. Raises
-    CompileError where the library has no compiler or refuses it, or what the network remembers changes step by step.
+    CompileError where the library has no compiler or refuses it, or what the network remembers changes step by step;
+    and what the step itself raises.
     """
-    xp, names = array_namespace(x), list(network.params)
+    xp = array_namespace(x)
     library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     if library not in _WAYS:
         raise CompileError(f"{library} runs each operation as it comes, there is nothing to compile; leave compile out")
+    evaluated, way = _WAYS[library]
+    try:
+        trial = Trial(step, network)
+    except Exception as error:
+        raise CompileError(f"the network cannot be copied, as compiling a step needs ({_line(error)})") from error
+    first = xp.arange(batch, device=device(x))
+    arrays = list(map(detached, network.params.values())), x, t, first, (first + 1) % x.shape[0]
 
     def function(parameters, x, t, chosen):
-        for name, value in zip(names, parameters, strict=True):
-            twin.params[name] = value
-        loss, moves = step(twin, xp.take(x, chosen, axis=0), xp.take(t, chosen, axis=0))
-        return loss, [moves[name] for name in names]
+        loss, *moves = results(step, twin_of(trial.copies[0], parameters), x, t, chosen)
+        return loss, moves
 
     try:
-        twin, (evaluated, way) = copy.deepcopy(network), _WAYS[library]
-        arrays = list(twin.params.values()), x, t, xp.arange(batch, device=device(x))
-        _require_function(evaluated(function, *arrays), twin)
+        refuse_unless_repeatable(trial, evaluated(trial.run), arrays)
         return way(function, network.params, x, t, steps, batch)
     except CompileError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise CompileError(f"{library} cannot compile this step ({type(error).__name__}: {reason})") from error
+        _refuse_as_it_is(trial, arrays)
+        said = f"{type(error).__name__}: {error}"
+        why = next((why for sign, why in REASONS if re.search(sign, said)), f"fails in its recorder ({_line(error)})")
+        raise CompileError(f"{library} cannot compile this step: it {why}") from error
 
 
-def _memory(thing, path, seen):
-    """Yield (path, value) for all that an object remembers, arrays by their bytes; values being traced are unknown."""
-    if id(thing) in seen:
-        return
-    seen[id(thing)] = thing
-    if is_array_api_obj(thing):
-        with suppress(TypeError, RuntimeError):
-            yield path, to_numpy(thing).tobytes()
-    elif hasattr(thing, "bit_generator"):
-        yield path, repr(thing.bit_generator.state)
-    elif isinstance(thing, (Mapping, list, tuple)) or (hasattr(thing, "__dict__") and not callable(thing)):
-        parts = enumerate(thing) if isinstance(thing, (list, tuple)) else getattr(thing, "__dict__", thing).items()
-        for name, part in parts:
-            yield from _memory(part, f"{path}.{name}", seen)
-    else:
-        yield path, repr(thing)
+def refuse_unless_repeatable(trial, run, arrays):
+    """Raise CompileError for a step that is not the same the second time, or not that of the parameters it is given."""
+    if why := trial.verdict(run(*arrays)):
+        raise CompileError(why)
 
 
-def _require_function(run, network):
-    """Run a step twice on the same numbers; refuse one that remembers something else the second time."""
-    run()
-    before = dict(_memory(network, "network", {}))
-    run()
-    after = dict(_memory(network, "network", {}))
-    if changed := [path for path in before | after if before.get(path) != after.get(path)]:
-        raise CompileError(f"{changed[0]} changes from step to step, which a compiled step would not do")
+def _refuse_as_it_is(trial, arrays):
+    """Raise what the step raises where nothing is recorded, or why it cannot be repeated."""
+    try:
+        refuse_unless_repeatable(trial, trial.run, arrays)
+    except CompileError:
+        raise
+    except (MemoryError, RuntimeError):
+        return  # of memory for the copies, perhaps: without them it may run
 
 
-def _traced(function, *arrays):
-    """Return what traces the function: a new object each time, or JAX would remember how the first went."""
-    return lambda: [to_numpy(kept) for kept in import_module("jax").make_jaxpr(partial(function))(*arrays).consts]
+def _line(error):
+    return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
 
 
 def _scanned(function, held, x, t, steps, batch):
@@ -121,7 +119,7 @@ def _replayed(record, function, held, x, t, steps, batch):
         counter += 1
 
     def run(given):
-        parameters, count = list(held.values()), given.shape[0]
+        parameters, count = list(map(detached, held.values())), given.shape[0]
         which = tuple(map(id, parameters))
         if which not in recorded:  # the first time, and where an array has been replaced since
             practice = [xp.asarray(value, copy=True) for value in parameters]
@@ -136,7 +134,7 @@ def _replayed(record, function, held, x, t, steps, batch):
 
 
 _WAYS = {
-    "jax": (_traced, _scanned),
+    "jax": (origins, _scanned),
     "torch": (partial, partial(_replayed, recorded_by_torch)),
     "cupy": (partial, partial(_replayed, recorded_by_cupy)),
 }

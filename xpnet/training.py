@@ -4,9 +4,9 @@ import warnings
 from numbers import Integral, Real
 from typing import NamedTuple
 
-from array_api_compat import array_namespace, device, is_array_api_obj, is_writeable_array
+from array_api_compat import array_namespace, device, is_array_api_obj
 
-from .arrays import detached
+from .arrays import detached, put_back
 from .backend import random_generator, to_numpy
 from .compiling import compiled
 from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, require_one_device, too_large
@@ -207,7 +207,7 @@ def train(
             losses, sound = told[: len(batches)], told[len(batches) :]
             finite = abs(losses) < float("inf")  # false for NaN too
             if not (finite.all() and sound.all()):
-                _put_back(network, good)
+                put_back(network, good)
                 if kept:
                     network.restore_layer_state(kept)
                 bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
@@ -283,12 +283,3 @@ def _rewind(rng, resume, size, batch_size):
         drawn_by = "no state of random numbers" if state is None else f"the state of {state['bit_generator']}"
         raise ValueError(f"resume carries {drawn_by}, but rng is {kind}; pass the kind of rng that the run began with")
     rng.bit_generator.state = state
-
-
-def _put_back(network, parameters):
-    """Write into the arrays where that is possible: a network of another make may hold them in two places."""
-    for name, value in parameters.items():
-        if is_writeable_array(network.params[name]):
-            detached(network.params[name])[...] = value
-        else:
-            network.params[name] = value
