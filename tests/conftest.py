@@ -19,6 +19,7 @@ from xpnet.backend import ENVIRONMENT_VARIABLE
 # a test that names no backend is about NumPy; the processes that pytest-xdist starts later are told by the second name
 ASKED = (os.environ.pop(ENVIRONMENT_VARIABLE, "") or os.environ.get("XPNET_TESTED_BACKEND", "")).strip()
 os.environ["XPNET_TESTED_BACKEND"] = ASKED
+collect_ignore = ["on_ranks.py", "together.py"]  # programs for ranks, which run when they are imported
 settings.register_profile("any clock", deadline=None)  # a machine that is busy fails no test
 settings.load_profile("any clock")
 
