@@ -393,3 +393,29 @@ def test_a_library_without_a_compiler_is_named(case):
     unusable(case)
     with pytest.raises(CompileError, match=f"^{case.backend} runs each operation as it comes"):
         train(NETWORKS["relu"](case), *data(case), epochs=1, compile=True)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in COMPILERS if case.id == "jax"], ids=lambda case: case.id, indirect=True
+)
+def test_jax_compiles_a_program_once_and_another_program_anew(case, monkeypatch):
+    stages, compiled_programs = pytest.importorskip("jax").stages, []
+    compile_program = stages.Lowered.compile
+
+    def counted(program, *arguments, **options):
+        compiled_programs.append(program)
+        return compile_program(program, *arguments, **options)
+
+    monkeypatch.setattr(stages.Lowered, "compile", counted)
+    x, t = data(case)
+
+    def weights(learning_rate):
+        network = deep(case)
+        [*train(network, x, t, iterations=9, batch_size=5, learning_rate=learning_rate, compile=True)]
+        return np.asarray(network.params["W1"])
+
+    first, again = weights(0.123), weights(0.123)
+    assert len(compiled_programs) == 1
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, weights(0.321))  # a number in the program is a part of it
+    assert len(compiled_programs) == 2

@@ -80,11 +80,13 @@ def _line(error):
     return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
 
 
+_programs = {}  # the last that JAX compiled, by device and text: to train again with these settings compiles nothing
+
+
 def _scanned(function, held, x, t, steps, batch):
     """JAX: a whole epoch is one loop on the device."""
     jax, xp = import_module("jax"), array_namespace(x)
 
-    @jax.jit
     def epoch(parameters, x, t, order, count):
         def step(i, carried):
             parameters, losses = carried
@@ -93,10 +95,17 @@ def _scanned(function, held, x, t, steps, batch):
 
         return jax.lax.fori_loop(0, count, step, (parameters, xp.zeros((steps,), dtype=parameters[0].dtype)))
 
+    nothing = xp.zeros((steps, batch), dtype=xp.asarray(0).dtype)
+    program = jax.jit(epoch).lower(list(held.values()), x, t, nothing, 0)
+    key = device(x), program.as_text()
+    compiled_epoch = _programs.get(key) or program.compile()
+    _programs.clear()
+    _programs[key] = compiled_epoch
+
     def run(order):
         count = order.shape[0]
-        order = xp.concat([order, xp.zeros((steps - count, batch), dtype=order.dtype)])  # one shape, compiled once
-        parameters, losses = epoch(list(held.values()), x, t, order, count)
+        order = xp.concat([xp.astype(order, nothing.dtype), nothing[count:, :]])  # one shape, compiled once
+        parameters, losses = compiled_epoch(list(held.values()), x, t, order, count)
         for name, value in zip(held, parameters, strict=True):
             held[name] = value
         return losses[:count]
