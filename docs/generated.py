@@ -16,8 +16,8 @@ from xpnet import parallel, plotting
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples"
 CHAPTERS = (  # in the order of a reader; what is not among them comes behind
-    *("functions", "losses", "gradients", "layers", "output_layers", "networks", "gradcheck", "training"),
-    *("datasets", "saving", "backend"),
+    *("functions", "losses", "derivatives", "gradients", "layers", "output_layers", "networks", "gradcheck"),
+    *("training", "datasets", "saving", "backend"),
 )
 API = """API
 ===

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 
 from xpnet import BackendError, TwoLayerNet, get_backend, load_mnist, load_training, to_numpy
+from xpnet.installing import install_command
 
 SIDE, BOX, MIDDLE = 28, 20, 14
 
@@ -78,7 +79,7 @@ def main():
             _, (x_test, t_test) = load_mnist(backend="numpy")
             images, titles = list(x_test[:10]), [f"test image {i}, a {t}" for i, t in enumerate(t_test[:10])]
     except ModuleNotFoundError:
-        parser.exit(2, f"{parser.prog}: error: reading pictures needs Pillow; run: pip install pillow\n")
+        parser.exit(2, f"{parser.prog}: error: reading pictures needs Pillow; run: {install_command('pillow')}\n")
     except FileNotFoundError as error:
         cure = "" if name else "; train.py --checkpoint FILE makes one"
         parser.exit(2, f"{parser.prog}: error: there is no file {error.filename}{cure}\n")

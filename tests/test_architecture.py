@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import xpnet
+from xpnet import parallel, plotting
 
 PACKAGE = Path(xpnet.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -28,6 +29,7 @@ COMPUTES = {
     "output_layers": {"functions", "layers"},
     "steps": {"functions", "arrays"},
     "moves": {"functions", "arrays", "workers"},
+    "derivatives": {"functions", "arrays", "steps"},
     "gradients": {"functions", "arrays", "steps", "moves"},
     "stacks": {"functions", "layers", "moves"},
     "trials": {"functions", "arrays", "layers", "stacks", "state", "moves"},
@@ -95,15 +97,20 @@ COMPUTES = {
         *("gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },
 }
+BELOW_ALL = {"annotations", "scalars"}  # which import nothing of the package themselves
 ALLOWED = {
     **COMPUTES,
+    "scalars": set(),
     "capturing": set(),
     "repeating": {"arrays", "backend", "layer_state", "state"},
     "compiling": {"arrays", "capturing", "repeating"},
     "diagnosis": {"arrays", "functions", "backend"},
     "training": {"arrays", "functions", "backend", "compiling", "diagnosis"},
     "saving": {"backend", "functions", "training", "__version__"},
-    "backend": set(),
+    "annotations": set(),
+    "installing": set(),
+    "opening": {"installing"},
+    "backend": {"opening"},
     "watchdog": set(),
     "ranks": {"watchdog"},
     "agreement": {"backend", "functions", "state", "__version__"},
@@ -172,6 +179,7 @@ def existing(names):
 @pytest.mark.parametrize("name", existing(ALLOWED))
 def test_a_module_imports_only_what_lies_below_it(name):
     inside, _ = inside_and_outside(name, parse(name))
+    inside -= BELOW_ALL
     assert inside <= ALLOWED[name], f"{name} may not import {', '.join(sorted(inside - ALLOWED[name]))}"
 
 
@@ -200,7 +208,8 @@ def test_an_adapter_is_reached_by_its_library_alone(name):
 def test_every_module_has_its_place():
     """A new module needs a row in the table above, or is one of those that nothing below may import."""
     packages = {f"{name}.__init__" for name in ("datasets", "gradcheck", "gradcheck.subjects")}
-    known = {*ALLOWED, *packages, "__init__", "plotting", "showing", "__main__"}
+    packages |= {f"plotting.{name}" for name in ("__init__", "axes", "functions", "learning", "tiles")}
+    known = {*ALLOWED, *packages, "__init__", "showing", "__main__"}
     assert set(MODULES) <= known, f"give {', '.join(sorted(set(MODULES) - known))} its place in the table"
 
 
@@ -300,6 +309,39 @@ def test_the_list_of_public_names_is_complete_and_true():
     assert found == set(xpnet.__all__)
 
 
+# ── Annotations ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def annotated_callables():
+    """Yield (name, function) for all that a caller may call: functions, methods, and how objects are made."""
+    for home, names in ((xpnet, xpnet.__all__), (plotting, plotting.__all__), (parallel, parallel.__all__)):
+        for name in names:
+            value = getattr(home, name)
+            if inspect.isfunction(value):
+                yield f"{value.__module__}.{name}", value
+            elif inspect.isclass(value):
+                for attribute, member in vars(value).items():
+                    member = member.fget if isinstance(member, property) else member
+                    public = not attribute.startswith("_") or attribute == "__init__"
+                    if public and inspect.isfunction(member) and member.__module__.startswith("xpnet"):
+                        yield f"{value.__module__}.{name}.{attribute}", member
+
+
+ANNOTATED = {name: item for name, item in annotated_callables() if name.split(".")[1] not in ("training", "saving")}
+
+
+@pytest.mark.parametrize("name", ANNOTATED)
+def test_a_public_signature_is_annotated(name):
+    signature = inspect.signature(ANNOTATED[name])
+    missing = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name != "self"]
+    missing += ["return"] if signature.return_annotation is signature.empty else []
+    assert not missing, f"{name} says no type of {', '.join(missing)}"
+
+
+def test_a_type_checker_is_told_that_there_are_annotations():
+    assert (PACKAGE / "py.typed").exists()
+
+
 # ── Docstrings ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # plumbing and records: nothing in them comes from the book or a paper
@@ -387,7 +429,7 @@ SCRIPTS = sorted((PACKAGE.parent / "examples").glob("*.py"))
 LATER = {  # still to be taken apart
     *("training.train", "training.records", "train.main", "train_numerically.main", "diagnosis.sign_of_divergence"),
     *("datasets.mnist._find", "datasets.mnist.load_mnist", "datasets.mnist.read_idx", "trials.way"),
-    *("gradients._number_diff", "benchmark.main", "benchmark.contenders", "gpu_parts.memory"),
+    *("derivatives._number_diff", "benchmark.main", "benchmark.contenders", "gpu_parts.memory"),
 }
 BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.match_case)
 

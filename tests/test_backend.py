@@ -14,6 +14,7 @@ import pytest
 import xpnet
 from xpnet import Backend, BackendError, TwoLayerNet, get_backend, load_mnist, to_numpy, why_unusable
 from xpnet.backend import NAMES, random_generator
+from xpnet.installing import install_command
 
 VARIABLE = "XPNET_BACKEND"
 PACKAGE = Path(xpnet.__file__).parent
@@ -284,7 +285,7 @@ class TestUnusable:
     @pytest.mark.parametrize(
         ("library", "install"),
         [
-            ("cupy", "cupy-cuda12x (or cupy-cuda13x for CUDA 13)"),
+            ("cupy", "cupy-cuda12x"),
             ("torch", "torch"),
             ("jax", "jax"),
             ("array_api_strict", "array-api-strict"),
@@ -295,8 +296,8 @@ class TestUnusable:
         with pytest.raises(BackendError) as caught:
             get_backend(library)
         assert str(caught.value) == (
-            f"backend='{library}': {library} is not installed. To mend it, run: pip install {install}, "
-            "or pass backend='numpy'"
+            f"backend='{library}': {library} is not installed. To mend it, run: {install_command(install)}"
+            f"{' (or cupy-cuda13x for CUDA 13)' if library == 'cupy' else ''}, or pass backend='numpy'"
         )
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 

@@ -19,6 +19,7 @@ from running import ROOT, environment, run_python
 
 from xpnet import TwoLayerNet, load_mnist, load_training, save_parameters, save_training, train
 from xpnet.datasets.mnist import FOLDER, IMAGES, LABELS, read_idx
+from xpnet.installing import install_command
 
 TRAIN, PREDICT = ROOT / "examples/train.py", ROOT / "examples/predict.py"
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -271,7 +272,7 @@ class TestPredictPy:
         code = f"import runpy, sys; sys.modules['PIL'] = None; runpy.run_path({str(PREDICT)!r}, run_name='__main__')"
         ran = run_python("-c", code, "digits.npz", "any.png", cwd=folder_of_digits)
         assert ran.returncode == 2
-        assert ran.stderr.endswith("error: reading pictures needs Pillow; run: pip install pillow\n")
+        assert ran.stderr.endswith(f"error: reading pictures needs Pillow; run: {install_command('pillow')}\n")
 
 
 # ── Data files ──────────────────────────────────────────────────────────────────────────────────────────────────────

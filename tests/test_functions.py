@@ -200,7 +200,7 @@ def test_one_hot_refuses_a_dtype_that_is_no_float_of_the_library(case):
 
 @pytest.mark.parametrize("num_classes", [0, -1])
 def test_one_hot_refuses_no_classes(case, num_classes):
-    with pytest.raises(ValueError, match=f"num_classes is {num_classes}; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"num_classes is {num_classes}; it must be a whole number of at least 1"):
         one_hot(case.asarray([0]), num_classes)
 
 

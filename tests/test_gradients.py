@@ -11,7 +11,7 @@ from numpy.polynomial import Polynomial
 
 from xpnet import gradient_descent, numerical_diff, numerical_gradient, tangent_line
 from xpnet.functions import namespace
-from xpnet.gradients import default_step
+from xpnet.steps import default_step
 
 
 def total_square(x):

@@ -505,7 +505,7 @@ def test_what_is_neither_seed_nor_generator_is_refused(rng):
 
 @pytest.mark.parametrize("sizes", [(0, 3, 2), (4, 0, 2), (4, 3, 0), (4, -3, 2)])
 def test_sizes_below_one_are_refused(sizes):
-    with pytest.raises(ValueError, match=r"sizes are \(.*\); each must be at least 1"):
+    with pytest.raises(ValueError, match=r"sizes are \(.*\); each must be a whole number of at least 1"):
         TwoLayerNet(*sizes, backend="numpy")
 
 

@@ -5,6 +5,8 @@ import re
 import pytest
 from running import ROOT, run_python
 
+from xpnet.installing import install_command
+
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("ch[0-9]*.py"))
 PROMISED = {
@@ -109,7 +111,7 @@ def test_without_matplotlib_it_says_what_to_do(tmp_path):
     script.write_text(code)
     ran = run_python(script, EXAMPLES / "ch4_3_tangent.py", "--save", "x", cwd=tmp_path)
     assert ran.returncode == 2
-    assert ran.stderr == "ch4_3_tangent.py: error: pictures need matplotlib; run: pip install matplotlib\n"
+    assert ran.stderr == f"ch4_3_tangent.py: error: pictures need matplotlib; run: {install_command('matplotlib')}\n"
 
 
 @pytest.mark.parametrize(

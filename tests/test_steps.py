@@ -7,8 +7,7 @@ import pytest
 
 from xpnet import cross_entropy_error, gradient_descent, numerical_diff, numerical_gradient, tangent_line
 from xpnet.functions import namespace
-from xpnet.gradients import step_for
-from xpnet.steps import LEVELS, default_step
+from xpnet.steps import LEVELS, default_step, step_for
 
 # elementwise functions by the names of the Array API, with their derivatives for NumPy arrays in float64
 FUNCTIONS = {

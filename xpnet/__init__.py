@@ -4,9 +4,10 @@ from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
 from .book_networks import SimpleNet, TwoLayerNet
 from .compiling import CompileError
 from .datasets import load_mnist
+from .derivatives import numerical_diff, tangent_line
 from .functions import identity_function, log_softmax, one_hot, relu, sigmoid, softmax, step_function
 from .gradcheck import GradientCheck, check_gradients
-from .gradients import gradient_descent, numerical_diff, numerical_gradient, tangent_line
+from .gradients import gradient_descent, numerical_gradient
 from .layers import AddLayer, Affine, MulLayer, Relu, Sigmoid, Softmax
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
 from .networks import Network

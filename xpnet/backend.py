@@ -4,15 +4,21 @@ A backend is asked for by name: an argument, else the environment variable ``XPN
 serves whoever *creates* arrays (networks, data sets, scripts). Computing takes library and device from the arrays.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .annotations import Array
+from .opening import NAMES, UnusableError, opened
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ENVIRONMENT_VARIABLE = "XPNET_BACKEND"
-NAMES = ("numpy", "cupy", "cupy:N", "torch", "torch:DEVICE", "jax", "array_api_strict", "array_api_strict:DEVICE")
-INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # cudaError_t; CuPy has no names for them
 
 
 class BackendError(RuntimeError):
@@ -26,11 +32,11 @@ class Backend(NamedTuple):
     xp: Any
     device: Any
 
-    def asarray(self, x, dtype=None):
+    def asarray(self, x: Array, dtype: Any = None) -> Array:
         """Return ``x`` (a NumPy array, a list or a number) as an array of this backend, on its device."""
         return self.xp.asarray(x, dtype=self.dtype(dtype), device=self.device)
 
-    def dtype(self, dtype):
+    def dtype(self, dtype: Any) -> Any:
         """Return a dtype of this backend from its name, such as "float32"; None and dtypes pass.
 
         Raises ValueError for a name that the library does not have.
@@ -42,7 +48,7 @@ class Backend(NamedTuple):
             raise ValueError(f"dtype is {dtype!r}, which {self.name} does not have; 'float32' and 'float64' train")
         return found
 
-    def describe(self):
+    def describe(self) -> str:
         """Return one line for a reader: name, device and versions."""
         library = self.name.partition(":")[0]
         packages = [library] if library != "cupy" else ["cupy-cuda12x", "cupy-cuda13x", "cupy"]
@@ -51,7 +57,7 @@ class Backend(NamedTuple):
         return f"backend {self.name}, device {_device_name(self)}, {versions}"
 
 
-def get_backend(name=None):
+def get_backend(name: str | Backend | None = None) -> Backend:
     """Return the backend ``name``: one of ``NAMES``, None for the environment's choice, or a Backend.
 
     ``cupy:N`` also makes GPU N (``cupy`` makes GPU 0) this thread's current device, and ``jax`` switches on its 64-bit
@@ -73,14 +79,8 @@ def get_backend(name=None):
         asked_by, way_out = f"{ENVIRONMENT_VARIABLE}={name}", f"unset {ENVIRONMENT_VARIABLE} to use NumPy"
     library, _, device = name.partition(":")
     try:
-        if library not in _OPEN:
-            from difflib import get_close_matches
-
-            close = get_close_matches(library, _OPEN, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise _UnusableError(f"there is no backend of that name{guess}", f"choose one of {', '.join(NAMES)}")
-        xp, device = _OPEN[library](device)
-    except _UnusableError as error:
+        xp, device = opened(library, device)
+    except UnusableError as error:
         raise BackendError(f"{asked_by}: {error.why}. To mend it, {error.cure}, or {way_out}") from error.__cause__
     return Backend(name, xp, device)
 
@@ -99,7 +99,7 @@ def backend_of_rank(name, number):
     return get_backend(f"{asked}:{number % gpus}" if gpus else name)
 
 
-def why_unusable(name=None):
+def why_unusable(name: str | Backend | None = None) -> str | None:
     """Return None if the backend ``name`` can be used, else the sentence that says why not and what to do.
 
     >>> why_unusable("numpy") is None
@@ -112,7 +112,7 @@ def why_unusable(name=None):
     return None
 
 
-def to_numpy(x, *, page_locked=False):
+def to_numpy(x: Array, *, page_locked: bool = False) -> np.ndarray:
     """Return an array of any backend and device as a NumPy array on the host; waits for the device.
 
     ``page_locked`` takes memory of the host to which a GPU copies faster.
@@ -153,7 +153,7 @@ def memory_of(x):
 def wide_numbers(wide=None):
     """Return whether JAX keeps 64-bit numbers here; with ``True``, let it, as in the process that sends arrays here."""
     if wide:
-        _open_jax("")
+        opened("jax", "")
     return hasattr(sys.modules.get("jax"), "config") and bool(sys.modules["jax"].config.jax_enable_x64)
 
 
@@ -173,12 +173,6 @@ def random_generator(rng, purpose):
     return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream,)))
 
 
-class _UnusableError(Exception):
-    def __init__(self, why, cure):
-        super().__init__(why)
-        self.why, self.cure = why, cure
-
-
 def _version(package):
     from importlib import metadata  # takes longer to import than all of xpnet
 
@@ -193,107 +187,3 @@ def _device_name(backend):
         runtime = import_module("cupy").cuda.runtime
         return runtime.getDeviceProperties(backend.device.id)["name"].decode()
     return str(backend.device)
-
-
-def _import(library, install):
-    try:
-        return import_module(library)
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == library:
-            raise _UnusableError(f"{library} is not installed", f"run: pip install {install}") from error
-        why = f"{library} is installed but cannot be loaded ({error})"
-        raise _UnusableError(why, f"reinstall {install}") from error
-
-
-def _compat(library):
-    return import_module(f"array_api_compat.{library}")
-
-
-def _open_numpy(device):
-    if device not in ("", "cpu"):
-        raise _UnusableError(f"numpy has no device {device!r}", "use numpy")
-    return _compat("numpy"), "cpu"
-
-
-def _open_cupy(device):
-    wheels = "cupy-cuda12x (or cupy-cuda13x for CUDA 13)"
-    cupy = _import("cupy", wheels)
-    runtime = cupy.cuda.runtime
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        raise _UnusableError(*_diagnose(runtime, error.status)) from error
-    if device and not (device.isdecimal() and int(device) < count):
-        raise _UnusableError(f"there is no GPU {device!r}, the visible ones are 0 to {count - 1}", "name one of them")
-    gpu = cupy.cuda.Device(int(device or 0))
-    try:  # missing CUDA libraries show only when a kernel is compiled or cuBLAS is loaded
-        gpu.use()
-        two = cupy.ones((2, 2), dtype=cupy.float32)
-        (two @ two + 1.0).sum().get()
-    except Exception as error:
-        raise _UnusableError(
-            f"CuPy sees the GPU but a first small computation failed ({type(error).__name__}: {error}), usually "
-            "because CUDA libraries are missing",
-            "run: pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]')",
-        ) from error
-    return _compat("cupy"), gpu
-
-
-def _diagnose(runtime, status):
-    """Tell apart why no GPU can be used: the status alone calls a missing driver an old one."""
-    if runtime.driverGetVersion() == 0:
-        return (
-            "CuPy is installed, but this machine has no NVIDIA driver",
-            "install the driver (in a container, start it with --gpus all)",
-        )
-    if status == INSUFFICIENT_DRIVER:
-        made_for = runtime.runtimeGetVersion() // 1000
-        return (
-            f"the NVIDIA driver is older than CUDA {made_for}, which this CuPy was built for",
-            "update the driver, or install the CuPy wheel of an older CUDA",
-        )
-    if status == NO_DEVICE:
-        return (
-            f"there is a driver, but no visible GPU (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')!r})",
-            "unset CUDA_VISIBLE_DEVICES or list a GPU in it",
-        )
-    return f"the CUDA runtime answers with error {status}", "see what nvidia-smi says"
-
-
-def _open_torch(device):
-    torch = _import("torch", "torch")
-    try:
-        device = torch.empty(1, device=device or "cpu").device  # "cuda" becomes "cuda:0", as arrays will say
-    except Exception as error:
-        why = f"PyTorch cannot use the device {str(device)!r} ({error})"
-        raise _UnusableError(why, "use torch for the CPU, torch:cuda for a GPU") from error
-    return _compat("torch"), device
-
-
-def _open_jax(device):
-    if device:
-        raise _UnusableError(f"jax takes no device here, got {device!r}", "use jax, and JAX_PLATFORMS to choose one")
-    jax = _import("jax", "jax")
-    jax.config.update("jax_enable_x64", True)
-    try:
-        return import_module("jax.numpy"), jax.devices()[0]
-    except RuntimeError as error:
-        why = f"JAX finds no device ({error})"
-        raise _UnusableError(why, "unset JAX_PLATFORMS or name a platform it has") from error
-
-
-def _open_strict(device):
-    strict = _import("array_api_strict", "array-api-strict")
-    try:
-        return strict, strict.Device(device or "CPU_DEVICE")
-    except ValueError as error:
-        raise _UnusableError(f"array_api_strict cannot use {device!r} ({error})", "use array_api_strict") from error
-
-
-_OPEN = {
-    "numpy": _open_numpy,
-    "cupy": _open_cupy,
-    "torch": _open_torch,
-    "jax": _open_jax,
-    "array_api_strict": _open_strict,
-}

@@ -1,13 +1,17 @@
 """The networks of the book: SimpleNet of chapter 4, TwoLayerNet of chapters 4 and 5."""
 
-from math import isfinite
-from numbers import Integral, Real
+from __future__ import annotations
 
+from math import isfinite
+from typing import Any
+
+from .annotations import Array, Seed
 from .arrays import require_precision
-from .backend import get_backend, random_generator
+from .backend import Backend, get_backend, random_generator
 from .functions import require_floats
 from .layers import Affine, Relu, Sigmoid
 from .networks import Network
+from .scalars import is_count, is_number
 
 
 class SimpleNet(Network):
@@ -20,7 +24,9 @@ class SimpleNet(Network):
     Source: Deep Learning from Scratch, 4.4.2 (simpleNet).
     """
 
-    def __init__(self, W=None, *, rng=0, dtype="float64", backend=None):
+    def __init__(
+        self, W: Array | None = None, *, rng: Seed = 0, dtype: Any = "float64", backend: str | Backend | None = None
+    ) -> None:
         if W is None:
             backend = get_backend(backend)
             W = backend.asarray(random_generator(rng, "weights").standard_normal((2, 3)), dtype)
@@ -28,12 +34,12 @@ class SimpleNet(Network):
         super().__init__([Affine(W)])
 
     @property
-    def W(self):
+    def W(self) -> Array:
         """The weight; assigning to it is assigning to ``params["W1"]``."""
         return self.params["W1"]
 
     @W.setter
-    def W(self, value):
+    def W(self, value: Any) -> None:
         self.params["W1"] = value
 
 
@@ -53,23 +59,23 @@ class TwoLayerNet(Network):
 
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        output_size,
-        weight_init_std=0.01,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        weight_init_std: float = 0.01,
         *,
-        activation="relu",
-        rng=0,
-        dtype="float64",
-        backend=None,
-    ):
+        activation: str = "relu",
+        rng: Seed = 0,
+        dtype: Any = "float64",
+        backend: str | Backend | None = None,
+    ) -> None:
         activations = {"relu": Relu, "sigmoid": Sigmoid}
         if activation not in activations:
             raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
         sizes = (input_size, hidden_size, output_size)
-        if not all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in sizes):
-            raise ValueError(f"sizes are {sizes}; each must be at least 1 and a whole number")
-        if not isinstance(weight_init_std, Real) or not isfinite(weight_init_std):
+        if not all(map(is_count, sizes)):
+            raise ValueError(f"sizes are {sizes}; each must be a whole number of at least 1")
+        if not is_number(weight_init_std, isfinite):
             raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
         backend = get_backend(backend)
         rng = random_generator(rng, "weights")

@@ -66,7 +66,8 @@ class Change(NamedTuple):
     h: float
     how: str
 
-    __repr__ = record_in_words
+    def __repr__(self):
+        return record_in_words(self)
 
 
 def loss_changes(network, x, t, *, h=None, method="auto", second=False, memory=None, shared=(), progress=None):

@@ -1,11 +1,16 @@
 """Activation functions, softmax and one-hot targets (book, chapter 3 and section 4.2)."""
 
+from __future__ import annotations
+
 from math import log
-from numbers import Integral
+from typing import Any
 
 from array_api_compat import array_namespace, device
 
-_namespaces = {}
+from .annotations import Array
+from .scalars import require_count
+
+_namespaces: dict[tuple[type, ...], Any] = {}
 
 
 def namespace(*arrays, names=""):
@@ -70,7 +75,7 @@ def _require_classes(x):
     return xp
 
 
-def identity_function(x):
+def identity_function(x: Array) -> Array:
     """Return ``x`` itself, of any shape: the output activation of regression.
 
     Source: Deep Learning from Scratch, 3.5.1.
@@ -81,7 +86,7 @@ def identity_function(x):
     return x
 
 
-def step_function(x):
+def step_function(x: Array) -> Array:
     """Return 1 where ``x`` > 0 and 0 elsewhere, in the shape and dtype of ``x``; NaN counts as not greater.
 
     Raises TypeError if ``x`` is not an array of real numbers.
@@ -96,7 +101,7 @@ def step_function(x):
     return xp.astype(x > 0, x.dtype)
 
 
-def sigmoid(x):
+def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + exp(−x)) in (0, 1), in the shape and dtype of ``x``, without overflow for any x.
 
     Raises TypeError if ``x`` is not an array of floats.
@@ -112,7 +117,7 @@ def sigmoid(x):
     return xp.where(x >= 0, 1.0, z) / (1.0 + z)
 
 
-def relu(x):
+def relu(x: Array) -> Array:
     """Return max(x, 0), in the shape and dtype of ``x``; NaN stays NaN.
 
     Raises TypeError if ``x`` is not an array of real numbers.
@@ -126,7 +131,7 @@ def relu(x):
     return require_numbers("x", x).maximum(x, 0)
 
 
-def softmax(x):
+def softmax(x: Array) -> Array:
     """Return probabilities along the last axis of ``x`` (…, C): each in [0, 1], each row summing to one.
 
     Raises TypeError if ``x`` is not an array of floats, ValueError if it has no class. A row that holds NaN or +inf
@@ -143,7 +148,7 @@ def softmax(x):
     return z / xp.sum(z, axis=-1, keepdims=True)
 
 
-def log_softmax(x):
+def log_softmax(x: Array) -> Array:
     """Return the logarithm of ``softmax(x)`` along the last axis of ``x`` (…, C), exact where softmax underflows.
 
     Raises TypeError if ``x`` is not an array of floats, ValueError if it has no class.
@@ -159,7 +164,7 @@ def log_softmax(x):
     return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
 
 
-def one_hot(t, num_classes, *, dtype=None):
+def one_hot(t: Array, num_classes: int, *, dtype: Any = None) -> Array:
     """Return integer labels ``t`` (…,) as rows (…, num_classes) that hold 1 at the label and 0 elsewhere.
 
     ``dtype`` is a float dtype of the library of ``t``, by default its default float. A label outside
@@ -177,8 +182,7 @@ def one_hot(t, num_classes, *, dtype=None):
     xp = namespace(t, names="t")
     if not xp.isdtype(t.dtype, "integral"):
         raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
-    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes!r}; it must be at least 1 and a whole number")
+    require_count("num_classes", num_classes)
     if dtype is None:
         dtype = xp.__array_namespace_info__().default_dtypes(device=device(t))["real floating"]
     elif isinstance(dtype, str) or not xp.isdtype(dtype, "real floating"):

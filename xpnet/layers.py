@@ -20,6 +20,9 @@ which compares with a target: see ``xpnet.output_layers``.
 gradients then leave out work.
 """
 
+from __future__ import annotations
+
+from .annotations import Array
 from .arrays import require_precision
 from .describing import Described, layer_in_words
 from .functions import as_rows, log_of_largest, namespace, row_sums, softmax
@@ -74,12 +77,12 @@ class MulLayer(Remembers):
     (200, (3.0, 150.0))
     """
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         """Return x·y."""
         self.x, self.y = x, y
         return x * y
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> tuple[Array, Array]:
         """Return (dx, dy) = (dout·y, dout·x)."""
         return dout * self.y, dout * self.x
 
@@ -96,11 +99,11 @@ class AddLayer(Described):
 
     _description = layer_in_words
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         """Return x + y."""
         return x + y
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> tuple[Array, Array]:
         """Return (dx, dy) = (dout, dout)."""
         return dout, dout
 
@@ -113,16 +116,16 @@ class Relu(Remembers):
 
     elementwise = True
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Return max(x, 0) in the shape of ``x``; NaN stays NaN."""
         self.x = x
         return namespace(x, names="x").maximum(x, 0)
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         """Return ``dout`` where x > 0 and 0 elsewhere, or NaN if ``dout`` is infinite or NaN there."""
         return dout * namespace(dout).astype(self.x > 0, dout.dtype)  # where(…) takes a processor several times longer
 
-    def difference(self, x, dx):
+    def difference(self, x: Array, dx: Array) -> Array:
         """Return max(x + dx, 0) − max(x, 0) = max(dx, −x) + min(x, 0), which subtracts no near numbers."""
         xp = namespace(dx)
         return xp.maximum(dx, -x) + xp.minimum(x, 0)
@@ -136,18 +139,18 @@ class Sigmoid(Remembers):
 
     elementwise = True
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Return sigmoid(x) in the shape of ``x``."""
         small, large = _halves_of_sigmoid(x)
         self.y = namespace(x).where(x >= 0, large, small)
         self.slope = small * large  # y·(1 − y), also where 1 − y would be rounded to 0
         return self.y
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         """Return dout·y·(1 − y)."""
         return dout * self.slope
 
-    def difference(self, x, dx):
+    def difference(self, x: Array, dx: Array) -> Array:
         """Return σ(x + dx) − σ(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
         xp, (small, large) = namespace(dx), _halves_of_sigmoid(x)
         y, r = xp.where(x >= 0, large, small), xp.where(x >= 0, small, large)
@@ -174,7 +177,7 @@ class Affine(Remembers):
     Source: Deep Learning from Scratch, 5.6.
     """
 
-    def __init__(self, W, b=None):
+    def __init__(self, W: Array, b: Array | None = None) -> None:
         if isinstance(W, int):
             raise TypeError(f"W is the number {W}; Affine takes the array W (D, M) itself, TwoLayerNet takes sizes")
         require_precision("W", W)
@@ -189,7 +192,7 @@ class Affine(Remembers):
         self.W, self.b = W, b
         self.parameters = ("W",) if b is None else ("W", "b")
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Return x @ W + b, of shape (…, N, M).
 
         Raises TypeError if ``x`` is not an array, ValueError if its last axis is not as long as ``W``'s first.
@@ -204,19 +207,19 @@ class Affine(Remembers):
         out = x @ self.W
         return out if self.b is None else out + self.b
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         """Return dx = dout @ Wᵀ, and keep dW = xᵀ @ dout and db = Σ dout."""
         self.backward_parameters(dout)
         return dout @ self.W.T
 
-    def backward_parameters(self, dout):
+    def backward_parameters(self, dout: Array) -> None:
         """Keep dW and db only, for a first layer: nobody needs the gradient with respect to the data."""
         x, rows = as_rows(self.x), as_rows(dout)
         self.dW = x.T @ rows
         if self.b is not None:
             self.db = namespace(rows).sum(rows, axis=0)
 
-    def difference(self, x, dx):
+    def difference(self, x: Array, dx: Array) -> Array:
         """Return dx @ W: an affine map has no other change."""
         out = as_rows(dx) @ self.W  # one flat product: stacked ones are slow on a GPU
         return namespace(dx).reshape(out, (*dx.shape[:-1], self.W.shape[1]))
@@ -228,17 +231,17 @@ class Softmax(Remembers):
     Source: Deep Learning from Scratch, 3.5 and 4.2.1.
     """
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Return softmax(x) of shape (…, C)."""
         self.y = softmax(x)
         return self.y
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         """Return y·(dout − Σ y·dout)."""
         y = self.y
         return y * (dout - namespace(y).sum(y * dout, axis=-1, keepdims=True))
 
-    def difference(self, x, dx):
+    def difference(self, x: Array, dx: Array) -> Array:
         """Return softmax(x + dx) − softmax(x) = y·(e − s)/(1 + s) with e = exp(d) − 1 and s = Σ y·e.
 
         What all entries share changes nothing: d is dx, counted from where y is largest, whose own e is then 0, so that

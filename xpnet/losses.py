@@ -1,5 +1,8 @@
 """Loss functions of a prediction y and a target t (book, section 4.2)."""
 
+from __future__ import annotations
+
+from .annotations import Array
 from .functions import as_targets, namespace, require_floats
 
 
@@ -23,7 +26,7 @@ def _half_squares(y, t):
     return 0.5 * xp.sum((y - t) ** 2, axis=(-2, -1) if y.ndim >= 2 else -1)
 
 
-def sum_squared_error(y, t):
+def sum_squared_error(y: Array, t: Array) -> Array:
     """Return ½ Σ (y − t)² over a sample (C,) or a batch (N, C); further leading axes (…, N, C) stay.
 
     ``y`` and ``t`` have one shape. Raises TypeError if ``y`` is not an array of floats or ``t`` none of real numbers,
@@ -38,7 +41,7 @@ def sum_squared_error(y, t):
     return _half_squares(y, t)
 
 
-def mean_squared_error(y, t, *, mean=False):
+def mean_squared_error(y: Array, t: Array, *, mean: bool = False) -> Array:
     """Return ½ Σ (y − t)², which the book's first edition calls by this name, or the true mean over samples.
 
     ``mean=False`` is ½ Σ (y − t)², equal to ``sum_squared_error``. ``mean=True`` is (1/N) Σₙ Σ_c (y − t)²: the
@@ -58,7 +61,7 @@ def mean_squared_error(y, t, *, mean=False):
     return half * (2.0 / (y.shape[-2] if y.ndim >= 2 else 1))
 
 
-def cross_entropy_error(y, t):
+def cross_entropy_error(y: Array, t: Array) -> Array:
     """Return −Σ t·log(y + 1e-7) averaged over the batch, for probabilities ``y`` of shape (C,) or (…, N, C).
 
     ``t`` holds integer labels (…, N), or one-hot or soft weights (…, N, C). The 1e-7 keeps log(0) away and is the

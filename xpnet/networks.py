@@ -1,22 +1,27 @@
 """Networks: a row of layers and an output layer that measures the loss (book, 4.5 and 5.7)."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from math import prod
-from numbers import Integral
 from types import MappingProxyType
+from typing import Any
 
 from array_api_compat import device
 
+from .annotations import Array
 from .arrays import classes_of
 from .describing import Described, in_short, network_as_table, network_in_words
-from .differences import loss_changes
+from .differences import Change, loss_changes
 from .functions import namespace, on_host, refuse_single_class, require_floats, softmax
 from .layer_state import LayerState
 from .layers import has_own
 from .modes import Modes
 from .output_layers import SoftmaxWithLoss
 from .parameters import Parameters, by_class, with_parts
+from .scalars import require_count
 
 ONE_SCORE = (
     "the network has one score, whose softmax is always 1 and whose loss is always 0: nothing can be learned; give two "
@@ -40,7 +45,7 @@ class Network(Described):
     Source: Deep Learning from Scratch, 5.7.2, and 6.3 for the two modes.
     """
 
-    def __init__(self, layers, last_layer=None):
+    def __init__(self, layers: Iterable[Any], last_layer: Any = None) -> None:
         layers = list(layers)
         if not layers or len({id(layer) for layer in layers}) < len(layers):
             raise ValueError("a network needs at least one layer, and each layer only once; make a second one")
@@ -49,7 +54,8 @@ class Network(Described):
                 raise TypeError(
                     f"{in_short(layer)} is no layer; a layer is an object with forward(x) and backward(dout)"
                 )
-        self._layers, self._params, self._shapes = by_class(layers), Parameters(layers), None
+        self._layers, self._params = by_class(layers), Parameters(layers)
+        self._shapes: list[tuple[int, ...]] | None = None
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         self._first = next(iter(self.params), None)
         self._modes, self._state = Modes(layers), LayerState(layers)
@@ -66,17 +72,17 @@ class Network(Described):
             return network_as_table(*self._rows())
 
     @property
-    def layers(self):
+    def layers(self) -> Mapping[str, Any]:
         """The layers by class and number: Affine1, Relu1, Affine2."""
         return MappingProxyType(self._layers)
 
     @property
-    def params(self):
+    def params(self) -> Parameters:
         """The learned arrays by name, such as W1 and b1."""
         return self._params
 
     @params.setter
-    def params(self, value):
+    def params(self, value: Any) -> None:
         raise AttributeError(
             "params belong to the layers that compute with them, and a dict in their place would learn nothing; assign "
             "single ones, params['W1'] = W, or give Network layers with arrays of your own"
@@ -102,7 +108,7 @@ class Network(Described):
             )
         return x if dtype is None else xp.astype(x, dtype)
 
-    def predict(self, x, train_flg=False):
+    def predict(self, x: Array, train_flg: bool = False) -> Array:
         """Return the scores (…, N, C) of inputs ``x`` (…, N, D), or (C,) of one sample (D,).
 
         ``train_flg=False`` evaluates, as the book's; with True, layers do what they do in training. Raises TypeError if
@@ -119,11 +125,11 @@ class Network(Described):
         self._shapes = shapes
         return x
 
-    def probabilities(self, x):
+    def probabilities(self, x: Array) -> Array:
         """Return softmax(predict(x)), the probabilities of the classes (…, N, C). Raises as ``predict`` does."""
         return softmax(self.predict(x))
 
-    def loss(self, x, t, train_flg=True):
+    def loss(self, x: Array, t: Array, train_flg: bool = True) -> Array:
         """Return the loss of inputs ``x`` (N, D) against targets ``t``: labels (N,) or weights (N, C).
 
         It is the loss that ``gradient`` differentiates: that of training, unless ``train_flg=False`` evaluates. (The
@@ -138,7 +144,7 @@ class Network(Described):
             warnings.warn(ONE_SCORE, stacklevel=2)
         return self.last_layer.forward(scores, t)
 
-    def accuracy(self, x, t, *, chunk=None):
+    def accuracy(self, x: Array, t: Array, *, chunk: int | None = None) -> Array:
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
         Scores and inputs may have further axes in between, as in sequences: then ``t`` holds labels (N, T) or weights
@@ -153,8 +159,7 @@ class Network(Described):
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
         chunk = (2000 if on_host(x) else 10_000) if chunk is None else chunk
-        if not isinstance(chunk, Integral) or chunk < 1:
-            raise ValueError(f"chunk is {chunk!r}; it must be a whole number of at least 1")
+        require_count("chunk", chunk)
         words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample
         if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
             raise ValueError(
@@ -173,15 +178,15 @@ class Network(Described):
             places += prod(best.shape)
         return xp.astype(xp.sum(xp.stack(right)), scores.dtype) / places
 
-    def layer_state(self):
+    def layer_state(self) -> dict[str, Any]:
         """Return what layers keep from batch to batch beside ``params``, by name: see ``xpnet.layer_state``."""
         return self._state.take()
 
-    def restore_layer_state(self, state):
+    def restore_layer_state(self, state: dict[str, Any]) -> None:
         """Put back what ``layer_state`` returned; raises ValueError, naming it, for what does not fit the layers."""
         self._state.put(state, self.params[self._first] if self._first else None)
 
-    def loss_and_gradient(self, x, t, dout=1.0):
+    def loss_and_gradient(self, x: Array, t: Array, dout: Array = 1.0) -> tuple[Array, dict[str, Array]]:
         """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.
 
         With a learning rate for ``dout`` they are the steps of gradient descent: one pass over all parameters less.
@@ -206,7 +211,7 @@ class Network(Described):
         (first.backward_parameters if has_own(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
 
-    def gradient(self, x, t):
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Return the gradient of the loss by backpropagation, a dict with the names of ``params``.
 
         Raises as ``loss`` does.
@@ -215,7 +220,9 @@ class Network(Described):
         """
         return self._backpropagate(x, t, 1.0)[1]
 
-    def numerical_gradient(self, x, t, *, h=None, method="auto", memory=None):
+    def numerical_gradient(
+        self, x: Array, t: Array, *, h: float | None = None, method: str = "auto", memory: float | None = None
+    ) -> dict[str, Array]:
         """Return the gradient of the loss by central differences, a dict with the names of ``params``.
 
         ``x`` is (N, D) or one sample (D,). ``h`` is the step, ``method`` one of "auto", "difference", "stacked" and
@@ -227,7 +234,7 @@ class Network(Described):
         changes = self.loss_changes(x, t, h=h, method=method, memory=memory)
         return {name: change.gradient for name, change in changes.items()}
 
-    def loss_changes(self, x, t, **options):
+    def loss_changes(self, x: Array, t: Array, **options: Any) -> dict[str, Change]:
         """Return {name: Change}: by how much the loss changes when a parameter entry moves up or down by a step.
 
         Arguments and errors are those of ``numerical_gradient``, with the options of

@@ -5,6 +5,9 @@ derivative with respect to x, and ``difference(x, t, dx)`` the change (…, N) o
 loss is the mean, for targets as weights (N, C). ``linear`` says that ``backward(dout)`` takes a factor.
 """
 
+from __future__ import annotations
+
+from .annotations import Array
 from .functions import as_targets, log_of_largest, log_softmax, namespace, row_sums, softmax
 from .layers import Remembers
 
@@ -21,7 +24,7 @@ class SoftmaxWithLoss(Remembers):
 
     linear = True
 
-    def forward(self, x, t):
+    def forward(self, x: Array, t: Array) -> Array:
         """Return the loss, a scalar for (N, C) and of shape (…) for (…, N, C).
 
         Raises ValueError or TypeError if the targets do not fit; a label outside [0, C) gives NaN.
@@ -35,12 +38,12 @@ class SoftmaxWithLoss(Remembers):
         self.loss = _average(self.t * (xp.log(total) - z))  # −log softmax(x) = log Σ exp(z) − z
         return self.loss
 
-    def backward(self, dout=1.0):
+    def backward(self, dout: Array = 1.0) -> Array:
         """Return dx of shape (…, C), for ``dout`` a number or an array of the loss's shape."""
         dx = self.y * namespace(self.y).sum(self.t, axis=-1, keepdims=True) - self.t
         return dx * _spread(dout, dx)
 
-    def difference(self, x, t, dx):
+    def difference(self, x: Array, t: Array, dx: Array) -> Array:
         """Return the change of each sample's loss: Σt·log(1 + Σ y·(exp(d) − 1)) + (Σt − Σ|t|)·s, with y = softmax(x).
 
         What all scores share changes nothing: d = dx − s counts from the targets' own change s, so that a sample which
@@ -65,19 +68,19 @@ class IdentityWithLoss(Remembers):
 
     linear = True
 
-    def forward(self, x, t):
+    def forward(self, x: Array, t: Array) -> Array:
         """Return the loss, as ``SoftmaxWithLoss.forward``; raises ValueError or TypeError as that does."""
         namespace(x, t, names="x and t")
         self.y, self.t = x, as_targets(t, x)
         self.loss = _average(0.5 * (x - self.t) ** 2)
         return self.loss
 
-    def backward(self, dout=1.0):
+    def backward(self, dout: Array = 1.0) -> Array:
         """Return dx of shape (…, C), for ``dout`` a number or an array of the loss's shape."""
         dx = self.y - self.t
         return dx * _spread(dout, dx)
 
-    def difference(self, x, t, dx):
+    def difference(self, x: Array, t: Array, dx: Array) -> Array:
         """Return the change of each sample's loss: Σ dx·(x − t + ½·dx)."""
         return row_sums(dx * (x - t + 0.5 * dx))
 
@@ -90,10 +93,10 @@ class TimeSoftmaxWithLoss(Remembers):
     Source: Deep Learning from Scratch 2, 5.4.2 (TimeSoftmaxWithLoss).
     """
 
-    def __init__(self, *, ignore_label=-1):
+    def __init__(self, *, ignore_label: int = -1) -> None:
         self.ignore_label = ignore_label
 
-    def forward(self, x, t):
+    def forward(self, x: Array, t: Array) -> Array:
         """Return the loss, a scalar for (N, T, C) and of shape (…) for (…, N, T, C); NaN where no label counts.
 
         Raises TypeError or ValueError if ``t`` does not hold integer labels (N, T); a label outside [0, C) gives NaN.
@@ -114,7 +117,7 @@ class TimeSoftmaxWithLoss(Remembers):
         self.loss = -xp.sum(self.weights * log_y, axis=(-3, -2, -1))
         return self.loss
 
-    def backward(self, dout=1.0):
+    def backward(self, dout: Array = 1.0) -> Array:
         """Return dx of shape (…, N, T, C), zero where the label is ignored."""
         dx = self.y * namespace(self.y).sum(self.weights, axis=-1, keepdims=True) - self.weights
         return dx * (dout if isinstance(dout, (int, float)) or not dout.ndim else dout[..., None, None, None])

@@ -4,24 +4,28 @@ The gradient of a mean over a batch is the mean of the gradients over its shares
 that begin with the same parameters, and add up what each found, stay alike, and a training loop need not know of them.
 """
 
+from __future__ import annotations
+
 import math
 import weakref
-from numbers import Real
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from array_api_compat import device, is_writeable_array
 
 from .agreement import begin_alike, look_at_first_batch, own, require_one_dtype
-from .backend import backend_of_rank, to_numpy
+from .annotations import Array
+from .backend import Backend, backend_of_rank, to_numpy
 from .describing import Described, in_short
 from .functions import namespace
 from .ranks import WORDS, RankError, Ranks
+from .scalars import is_number
 from .training import require_shapes
 
 __all__ = ["DataParallel", "RankError", "Ranks", "describe_ranks", "rank_backend"]
 
 
-def rank_backend(comm, name=None):
+def rank_backend(comm: Any, name: str | Backend | None = None) -> Backend:
     """Return the backend ``name`` for this rank of ``comm``: rank r of a machine takes its GPU r, counted round.
 
     Names and errors are those of ``xpnet.get_backend``. Source: the usual placing of ranks, as in Horovod.
@@ -31,7 +35,7 @@ def rank_backend(comm, name=None):
     return backend_of_rank(name, comm.Split_type(MPI.COMM_TYPE_SHARED).rank)
 
 
-def describe_ranks(comm, like):
+def describe_ranks(comm: Any, like: Array) -> str:
     """Return in words how many ranks ``comm`` has, and through what their sums of arrays such as ``like`` go."""
     from mpi4py import MPI
 
@@ -72,10 +76,19 @@ class DataParallel(Described):
     Source: P. Goyal et al., Accurate, Large Minibatch SGD, 2017, section 3.
     """
 
-    def __init__(self, network, comm, *, by_share=False, settings=None, timeout=60.0, gpu_aware=None):
+    def __init__(
+        self,
+        network: Any,
+        comm: Any,
+        *,
+        by_share: bool = False,
+        settings: dict[str, Any] | None = None,
+        timeout: float = 60.0,
+        gpu_aware: bool | None = None,
+    ) -> None:
         if not (hasattr(comm, "Allreduce") and hasattr(comm, "Dup")):
             raise TypeError(f"comm is {in_short(comm)}; it must be a communicator of mpi4py, such as MPI.COMM_WORLD")
-        if not (isinstance(timeout, Real) and timeout > 0):
+        if not is_number(timeout, lambda seconds: seconds > 0):
             raise ValueError(f"timeout is {timeout!r}; it must be a positive number of seconds")
         self.network, self.rank, self.size, self.by_share = network, comm.rank, comm.size, by_share
         self._length = WORDS + sum(math.prod(value.shape) for value in network.params.values())
@@ -92,36 +105,36 @@ class DataParallel(Described):
         return f"DataParallel on rank {self.rank} of {self.size}: {self.network!r}"
 
     @property
-    def params(self):
+    def params(self) -> Mapping[str, Array]:
         """The parameters of this rank's network, which are the same on all ranks."""
         return self.network.params
 
     @property
-    def leader(self):
+    def leader(self) -> bool:
         """Whether this is the rank that prints, draws and saves: rank 0."""
         return self.rank == 0
 
     def __reduce__(self):
         raise TypeError("a network on several ranks can be neither copied nor compiled; copy its .network")
 
-    def predict(self, x):
+    def predict(self, x: Array) -> Array:
         """Return the scores of ``x``, which this rank computes alone."""
         return self.network.predict(x)
 
-    def loss(self, x, t):
+    def loss(self, x: Array, t: Array) -> Array:
         """Return the loss of the whole batch. Raises as the network does, and RankError."""
         if self.size == 1:
             return self.network.loss(x, t)
         value = self._mean("loss", x, t, self.network.loss)
         return namespace(self._like).asarray(value, dtype=self._like.dtype, device=device(self._like))
 
-    def accuracy(self, x, t, **options):
+    def accuracy(self, x: Array, t: Array, **options: Any) -> Array:
         """Return the accuracy over all samples. Raises as the network does, and RankError."""
         if self.size == 1:
             return self.network.accuracy(x, t, **options)
         return self._mean("accuracy", x, t, self.network.accuracy, **options)
 
-    def loss_and_gradient(self, x, t, dout=1.0):
+    def loss_and_gradient(self, x: Array, t: Array, dout: Array = 1.0) -> tuple[Array, dict[str, Array]]:
         """Return (loss, gradients of dout·loss) of the whole batch. Raises as the network does, and RankError."""
         if self.size == 1:
             return _loss_and_gradient(self.network, x, t, dout)
@@ -130,11 +143,11 @@ class DataParallel(Described):
             look_at_first_batch(self._ranks(), self.network, x, t, self.by_share)
         return self._sum("gradient", x, t, lambda x, t, weight: _loss_and_gradient(self.network, x, t, dout * weight))
 
-    def gradient(self, x, t):
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Return the gradient of the whole batch by backpropagation. Raises as the network does, and RankError."""
         return self.network.gradient(x, t) if self.size == 1 else self.loss_and_gradient(x, t)[1]
 
-    def numerical_gradient(self, x, t, **options):
+    def numerical_gradient(self, x: Array, t: Array, **options: Any) -> dict[str, Array]:
         """Return the gradient of the whole batch by differences. Raises as the network does, and RankError."""
         if self.size == 1:
             return self.network.numerical_gradient(x, t, **options)

@@ -1,5 +1,7 @@
 """The ranks of a run over MPI: begun alike, in step with one another, and ended together by one message."""
 
+from __future__ import annotations
+
 import atexit
 import contextlib
 import json
@@ -13,8 +15,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 from . import watchdog
+from .annotations import Array
 
 STEPS = ("gradient", "numerical gradient", "loss", "accuracy", "comparison")
 WORDS = 3  # at the head of what is summed: a number that belongs to the step, the weight, and how many are in trouble
@@ -27,7 +32,7 @@ _KEY = None  # under which a communicator keeps its Ranks
 class RankError(RuntimeError):
     """A rank went wrong in a step that all took together: ``rank`` says which. All ranks raise it, so none waits."""
 
-    def __init__(self, rank, size, what):
+    def __init__(self, rank: int, size: int, what: str) -> None:
         super().__init__(f"rank {rank} of {size}: {what}")
         self.rank, self.what = rank, what
 
@@ -41,7 +46,7 @@ class Ranks:
     """
 
     @classmethod
-    def of(cls, comm, timeout=60.0):
+    def of(cls, comm: Any, timeout: float = 60.0) -> Ranks:
         """Return the ranks of ``comm``; the first call makes them."""
         global _KEY
         if _KEY is None:
@@ -53,13 +58,14 @@ class Ranks:
         ranks.timeout = timeout
         return ranks
 
-    def __init__(self, comm):
+    def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
 
         self._in_place, self._host, self._abort = MPI.IN_PLACE, MPI.Get_processor_name(), MPI.COMM_WORLD.Abort
         self.comm, self.rank, self.size, self.timeout = comm.Dup(), comm.rank, comm.size, 60.0
         self._channels = {what: comm.Dup() for what in STEPS}
-        self._steps, self._now, self._last = 0, None, float("-inf")  # _now: when the step began, its number, its name
+        self._steps, self._last = 0, float("-inf")
+        self._now: tuple[float, int, str] | None = None  # when the step began, its number, its name
         self._interrupted, self._stopped, self._may_leave = False, float("-inf"), threading.Event()
         self._connect()
         self._process = os.getpid()
@@ -121,7 +127,7 @@ class Ranks:
             self._connection.close()
 
     @contextlib.contextmanager
-    def step(self, what):
+    def step(self, what: str) -> Iterator[Any]:
         """Give the communicator of the common step ``what``, in which this rank waits for the others.
 
         Each kind of step has its own, so that ranks of different minds wait for each other, which is found, instead of
@@ -134,7 +140,14 @@ class Ranks:
             self._steps += 1
             self._now, self._last = None, time.monotonic()
 
-    def add_up(self, what, buffer, weight, error=None, not_finite=None):
+    def add_up(
+        self,
+        what: str,
+        buffer: Array,
+        weight: float,
+        error: Exception | None = None,
+        not_finite: str | None = None,
+    ) -> None:
         """Sum ``buffer`` over all ranks, in place; its words are filled in here, but for the first.
 
         ``error`` is what this rank's part of the step raised, ``not_finite`` says in words that it came to NaN. Then
@@ -164,7 +177,7 @@ class Ranks:
         rank = kinds.index("error" if "error" in kinds else "not finite")
         raise RankError(rank, self.size, reports[rank][1]) from error
 
-    def require_alike(self, facts, what):
+    def require_alike(self, facts: dict[str, Any], what: str) -> None:
         """Raise ValueError on all ranks, naming both sides, if ``facts``, a dict, are not those of rank 0."""
         with self.step("comparison") as channel:
             everyone = channel.allgather({name: str(fact) for name, fact in facts.items()})
@@ -178,7 +191,7 @@ class Ranks:
                     f"rank {rank} {what} with {here}, but rank 0 with {there}; all ranks must have the same"
                 )
 
-    def fail(self, error, trace=""):
+    def fail(self, error: Any, trace: str = "") -> None:
         """End all ranks; ``error``, an exception or a text, is the message, unless there was one before."""
         if isinstance(error, RankError) and error.rank != self.rank:
             time.sleep(2 * watchdog.INTERVAL)  # while that rank says so

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from xpnet.installing import install_command
+
 HOSTED = bool({"ipykernel", "sphinx_gallery"} & set(sys.modules))
 
 
@@ -24,7 +26,7 @@ def command_line(text):
     try:
         import matplotlib
     except ModuleNotFoundError:
-        parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: pip install matplotlib\n")
+        parser.exit(2, f"{parser.prog}: error: pictures need matplotlib; run: {install_command('matplotlib')}\n")
     if options.save:
         matplotlib.use("agg")
     elif not HOSTED and matplotlib.get_backend().lower() == "agg":

@@ -8,12 +8,12 @@ Where the values contradict that guess, further steps are tried, and the one wit
 import math
 import warnings
 from dataclasses import dataclass
-from numbers import Real
 
 from array_api_compat import device
 
 from .arrays import detached
 from .functions import namespace
+from .scalars import is_number
 
 RATIO = 8.0  # between the steps that are tried
 LEVELS = 20  # at most so many of them
@@ -58,7 +58,7 @@ def _sizes(rows):
 
 def require_step(h):
     """Return the step ``h`` as a float; raise ValueError unless it is a positive number."""
-    if not (isinstance(h, Real) and h > 0 and math.isfinite(h)):
+    if not is_number(h, lambda h: 0 < h < math.inf):
         raise ValueError(f"h is {h}; it must be a positive number, about 1e-4 in float64")
     return float(h)  # a NumPy scalar would promote float32
 

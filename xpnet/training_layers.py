@@ -5,13 +5,15 @@ it (``xpnet.modes``). ``state`` names what such a layer keeps from batch to batc
 restored with them.
 """
 
-from numbers import Real
+from __future__ import annotations
 
 from array_api_compat import device
 
+from .annotations import Array, Seed
 from .backend import random_generator
 from .functions import namespace, require_floats
 from .layers import Remembers
+from .scalars import is_number
 
 
 class Dropout(Remembers):
@@ -27,12 +29,12 @@ class Dropout(Remembers):
 
     state = ("rng",)
 
-    def __init__(self, dropout_ratio=0.5, *, rng=0):
-        if not isinstance(dropout_ratio, Real) or not 0 <= dropout_ratio < 1:
+    def __init__(self, dropout_ratio: float = 0.5, *, rng: Seed = 0) -> None:
+        if not is_number(dropout_ratio, lambda ratio: 0 <= ratio < 1):
             raise ValueError(f"dropout_ratio is {dropout_ratio!r}; it must be a number of at least 0 and below 1")
         self.dropout_ratio, self.rng, self.train_flg = float(dropout_ratio), random_generator(rng, "dropout"), True
 
-    def forward(self, x, train_flg=None):
+    def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """Return x·mask in training, x·(1 − dropout_ratio) in evaluation; ``train_flg=None`` leaves it as it is."""
         xp = namespace(x, names="x")
         if self.train_flg if train_flg is None else train_flg:
@@ -42,7 +44,7 @@ class Dropout(Remembers):
             self.mask = 1.0 - self.dropout_ratio
         return x * self.mask
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         """Return dout·mask, or dout·(1 − dropout_ratio) after an evaluation."""
         return dout * self.mask
 
@@ -61,7 +63,16 @@ class BatchNormalization(Remembers):
     parameters = ("gamma", "beta")
     state = ("running_mean", "running_var")
 
-    def __init__(self, gamma, beta, momentum=0.9, running_mean=None, running_var=None, *, epsilon=1e-6):
+    def __init__(
+        self,
+        gamma: Array,
+        beta: Array,
+        momentum: float = 0.9,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+        *,
+        epsilon: float = 1e-6,
+    ) -> None:
         xp = require_floats("gamma", gamma)
         namespace(gamma, beta, names="gamma and beta")
         if gamma.ndim != 1 or gamma.shape != beta.shape or gamma.dtype != beta.dtype:
@@ -69,14 +80,14 @@ class BatchNormalization(Remembers):
                 f"gamma has shape {tuple(gamma.shape)} and dtype {gamma.dtype}, beta {tuple(beta.shape)} and "
                 f"{beta.dtype}; both must be (D,) and of one dtype"
             )
-        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
+        if not is_number(momentum, lambda momentum: 0 <= momentum <= 1):
             raise ValueError(f"momentum is {momentum!r}; it must be a number between 0 and 1")
         self.gamma, self.beta, self.momentum, self.epsilon = gamma, beta, float(momentum), float(epsilon)
         self.running_mean = xp.zeros_like(gamma) if running_mean is None else running_mean
         self.running_var = xp.ones_like(gamma) if running_var is None else running_var
         self.train_flg = True
 
-    def forward(self, x, train_flg=None):
+    def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """Return the normalized batch (N, D); ``train_flg=None`` leaves the mode as it is.
 
         Raises ValueError for another shape: a sequence (N, T, D) or images must be brought to rows first.
@@ -98,7 +109,7 @@ class BatchNormalization(Remembers):
         self.normalized = (x - mean) * self.scale
         return self.gamma * self.normalized + self.beta
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         """Return dx (N, D), and keep dgamma and dbeta (D,)."""
         xp = namespace(dout)
         self.dgamma, self.dbeta = xp.sum(dout * self.normalized, axis=0), xp.sum(dout, axis=0)

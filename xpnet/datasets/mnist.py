@@ -1,18 +1,29 @@
 """MNIST from the four IDX files inside the package, or from a folder of files in the same layout."""
 
+from __future__ import annotations
+
 import math
 import os
 import re
-from numbers import Integral
 
-from ..backend import get_backend
+from ..annotations import Array, FilePath
+from ..backend import Backend, get_backend
 from ..functions import one_hot
+from ..scalars import is_count
 
 FOLDER = os.path.join(os.path.dirname(__file__), "mnist_data")
 IMAGES, LABELS = 0x803, 0x801  # magic numbers: unsigned bytes in three dimensions, in one
 
 
-def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None, backend=None, share=None):
+def load_mnist(
+    normalize: bool = True,
+    flatten: bool = True,
+    one_hot_label: bool = False,
+    *,
+    folder: FilePath | None = None,
+    backend: str | Backend | None = None,
+    share: tuple[int, int] | None = None,
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return ``(x_train, t_train), (x_test, t_test)`` as arrays of the backend: 60,000 and 10,000 digits.
 
     Images are (N, 784), or (N, 1, 28, 28) with ``flatten=False``; float32 in [0, 1], or uint8 in 0…255 with
@@ -34,7 +45,7 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
     from pathlib import Path  # here, because importing it would take a third of the time that xpnet takes
 
     rank, ranks = share or (0, 1)
-    if not (isinstance(rank, Integral) and isinstance(ranks, Integral) and 0 <= rank < ranks):
+    if not (is_count(rank, 0) and is_count(ranks) and rank < ranks):
         raise ValueError(f"share is {share!r}; it must be (rank, ranks), two whole numbers with 0 ≤ rank < ranks")
     backend = get_backend(backend)
     xp = backend.xp
@@ -63,7 +74,7 @@ def load_mnist(normalize=True, flatten=True, one_hot_label=False, *, folder=None
             x /= 255.0
         t = backend.asarray(labelled.astype("int64"))
         parts.append((x, one_hot(t, classes, dtype=xp.float32) if one_hot_label else t))
-    return tuple(parts)
+    return parts[0], parts[1]
 
 
 def read_idx(path, magic, rank=0, ranks=1):

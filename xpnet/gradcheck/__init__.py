@@ -1,11 +1,16 @@
 """Gradient checks that explain themselves: backpropagation against numerical gradients, every entry (book, 5.7.3)."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+from ..annotations import Map
 from ..state import unchanged
 from ..steps import require_step
 from .audit import audit as audited
@@ -26,22 +31,22 @@ __all__ = ["GradientCheck", "check_gradients"]
 
 
 def check_gradients(
-    net,
-    *inputs,
-    gradient=None,
-    backward=None,
-    jacobian=False,
-    entries=None,
-    directions=None,
-    h=None,
-    method="auto",
-    tolerance=None,
-    audit=16,
-    worst=3,
-    seed=0,
-    progress=True,
-    map=None,
-):
+    net: Any,
+    *inputs: Any,
+    gradient: Any = None,
+    backward: Callable[..., Any] | None = None,
+    jacobian: bool = False,
+    entries: int | None = None,
+    directions: int | None = None,
+    h: float | None = None,
+    method: str = "auto",
+    tolerance: float | None = None,
+    audit: int = 16,
+    worst: int = 3,
+    seed: int = 0,
+    progress: bool = True,
+    map: Map | None = None,
+) -> GradientCheck:
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
     ``net`` and its ``inputs`` are one of these; arrays of floats are differentiated, anything else is passed through:

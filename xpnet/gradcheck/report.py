@@ -1,9 +1,13 @@
 """What a gradient check found, as numbers and as text."""
 
+from __future__ import annotations
+
 import math
 import textwrap
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+from ..annotations import Array, FilePath
 from .page import fragment, page
 
 WAYS = {"difference": "difference propagation", "stacked": "stacked evaluation", "loop": "plain loop"}
@@ -13,13 +17,13 @@ WAYS["direction"] = "random directions"
 class Entry(NamedTuple):
     """One entry of a parameter: where it is, both gradients, and the relative error |a − n| / max(|a|, |n|)."""
 
-    index: tuple
+    index: tuple  # type: ignore[assignment]  # a tuple has a method of that name
     numerical: float
     backprop: float
     error: float
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """Backpropagation over numerical gradient."""
         if self.numerical == 0:
             return math.copysign(math.inf, self.backprop)
@@ -54,12 +58,12 @@ class ParameterCheck(NamedTuple):
     unseen: int = 0
 
     @property
-    def checked(self):
+    def checked(self) -> int:
         """The number of entries."""
         return self.passed + self.kinks + self.undecided + self.failed
 
     @property
-    def imprecise(self):
+    def imprecise(self) -> int:
         """The former name of ``undecided``."""
         return self.undecided
 
@@ -73,25 +77,26 @@ class GradientCheck:
     "pass", "kink", "undecided" and "fail", one for each entry.
     """
 
-    def __init__(self, title, problems=()):
+    def __init__(self, title: str, problems: Iterable[str] = ()) -> None:
         self.title, self.audit, self.seconds = title, "", 0.0
-        self.parameters, self.problems, self.notes = [], list(problems), []
-        self.numerical, self.backprop, self.verdicts = {}, {}, {}
+        self.parameters: list[ParameterCheck] = []
+        self.problems, self.notes = list(problems), list[str]()
+        self.numerical, self.backprop, self.verdicts = (dict[str, Array]() for _ in range(3))
 
     def __bool__(self):
         return bool(self.parameters) and not self.problems and not self.failed
 
     @property
-    def checked(self):
+    def checked(self) -> int:
         """The number of entries of all parameters."""
         return sum(p.checked for p in self.parameters)
 
     @property
-    def failed(self):
+    def failed(self) -> int:
         """The number of entries that failed."""
         return sum(p.failed for p in self.parameters)
 
-    def add(self, other, rename=str):
+    def add(self, other: GradientCheck, rename: Callable[[str], str] = str) -> None:
         """Take in another check, whose arrays have other names: ``rename(name)``."""
         self.title, self.audit = other.title, self.audit or other.audit
         self.parameters += [p._replace(name=rename(p.name)) for p in other.parameters]
@@ -100,7 +105,7 @@ class GradientCheck:
         for kind in ("numerical", "backprop", "verdicts"):
             getattr(self, kind).update({rename(name): array for name, array in getattr(other, kind).items()})
 
-    def to_dict(self, *, arrays=False):
+    def to_dict(self, *, arrays: bool = False) -> dict[str, Any]:
         """Return it as dicts, lists, strings and numbers, with every entry if ``arrays``; None stands for NaN."""
         held = {name: getattr(self, name) for name in ("title", "seconds", "audit", "problems", "notes")}
         parameters = [{**p._asdict(), "checked": p.checked} for p in self.parameters]
@@ -113,7 +118,7 @@ class GradientCheck:
                 found[kind] = {name: array.tolist() for name, array in getattr(self, kind).items()}
         return found
 
-    def save(self, file):
+    def save(self, file: FilePath) -> None:
         """Write the check as a page of HTML, with colours and words, to ``file``; raises OSError if that cannot be."""
         with open(file, "w", encoding="utf-8") as out:
             out.write(page(self))
@@ -121,7 +126,7 @@ class GradientCheck:
     def _repr_html_(self):
         return fragment(self)
 
-    def head(self):
+    def head(self) -> str:
         """Return one line: what was checked, how, and how long it took."""
         return f"{self.title}, {1000 * self.seconds:.0f} ms"
 
@@ -137,7 +142,7 @@ class GradientCheck:
             lines += [line for text in texts for line in _line(kind, text)]
         return "\n".join([*lines, *_line("pass" if self else "FAIL", self.summary())])
 
-    def summary(self):
+    def summary(self) -> str:
         """Return one line: how many entries agree, or fail."""
         what = "directions" if self.parameters and self.parameters[0].how == "direction" else "entries"
         if self.failed:

@@ -1,9 +1,8 @@
 """Less than every entry, where there are too many: a sample of the entries, or a few random directions."""
 
-from numbers import Integral
-
 from ..backend import random_generator
 from ..functions import namespace
+from ..scalars import require_count
 from .directions import along
 from .looks import Judged, Looks
 from .verdicts import LEFT_OUT, PASS, by_first_look, position
@@ -16,8 +15,8 @@ class Sample(Looks):
 
     def __init__(self, subject, gradients, *, entries=None, directions=None, **options):
         for name, count in (("entries", entries), ("directions", directions)):
-            if count is not None and (not isinstance(count, Integral) or isinstance(count, bool) or count < 1):
-                raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
+            if count is not None:
+                require_count(name, count)
         super().__init__(subject, gradients, **options)
         self.entries, self.directions = entries, directions
 
