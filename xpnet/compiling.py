@@ -80,7 +80,8 @@ def _line(error):
     return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
 
 
-_programs = {}  # the last that JAX compiled, by device and text: to train again with these settings compiles nothing
+# the last that JAX compiled, by device and text: to train again with these settings compiles nothing
+_programs: dict = {}
 
 
 def _scanned(function, held, x, t, steps, batch):

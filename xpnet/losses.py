@@ -42,9 +42,9 @@ def sum_squared_error(y: Array, t: Array) -> Array:
 
 
 def mean_squared_error(y: Array, t: Array, *, mean: bool = False) -> Array:
-    """Return ½ Σ (y − t)², which the book's first edition calls by this name, or the true mean over samples.
+    """Return by default ½ Σ (y − t)², no mean: the book's first edition calls it so; ``mean=True`` is the true mean.
 
-    ``mean=False`` is ½ Σ (y − t)², equal to ``sum_squared_error``. ``mean=True`` is (1/N) Σₙ Σ_c (y − t)²: the
+    The default equals ``sum_squared_error``. ``mean=True`` is (1/N) Σₙ Σ_c (y − t)²: the
     squared distance of a sample (C,), averaged over a batch (N, C), without the ½. Further leading axes
     (…, N, C) stay. Raises as ``sum_squared_error`` does.
 
