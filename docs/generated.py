@@ -10,6 +10,8 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
+import jupytext
+
 import xpnet
 from xpnet import parallel, plotting
 
@@ -71,7 +73,7 @@ def public_names():
 
 
 def write():
-    """Write the tables of docs/benchmark.md, docs/path.md, docs/changelog.md and docs/api.rst."""
+    """Write the tables of docs/benchmark.md, docs/path.md, docs/changelog.md, notebooks and docs/api.rst."""
     parts = []
     for file in sorted((EXAMPLES / "results").glob("*.json")):
         measured = json.loads(file.read_text(encoding="utf-8"))
@@ -80,6 +82,8 @@ def write():
     folder = DOCS / "_generated"
     folder.mkdir(exist_ok=True)
     (folder / "measured.md").write_text("\n".join(parts), encoding="utf-8")
+    for script in (EXAMPLES / "notebooks").glob("*.py"):
+        jupytext.write(jupytext.read(script), folder / f"{script.stem}.ipynb")
     (DOCS / "api.rst").write_text(public_names(), encoding="utf-8")
     path = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     path = path.replace('src="pictures/', 'src="../examples/pictures/')

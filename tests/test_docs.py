@@ -75,7 +75,8 @@ def links(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_and_into_the_repository_lead_somewhere(page):
     for target in links(page):
-        assert target in MADE or (page.parent / target).exists(), target
+        made = target in MADE or target.startswith("_generated/")
+        assert made or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -17,7 +17,9 @@
 # write your answer and run it together with the cell below it: `check_gradients` compares what you wrote with
 # numerical gradients, and says what is wrong. Answers are at the end.
 #
-# This needs xpnet with matplotlib: `pip install 'xpnet[plot]'`, or `pip install '.[plot]'` in its repository.
+# This needs xpnet with matplotlib: `pip install 'xpnet[plot]'`, or `pip install '.[plot]'` in its repository. In Colab,
+# run `%pip install 'xpnet[plot]'` in a cell of its own first; for a GPU, choose one under *Runtime*, and change the
+# line that begins with `BACKEND`.
 
 # %%
 import numpy as np
@@ -38,7 +40,7 @@ from xpnet import (
     train,
 )
 
-BACKEND = "numpy"  # on a machine with an NVIDIA GPU: "cupy"
+BACKEND = "numpy"  # on an NVIDIA GPU: "cupy"
 backend = get_backend(BACKEND)
 print(backend.describe())
 rng = np.random.default_rng(0)
@@ -162,7 +164,7 @@ with tqdm(total=iterations) as bar:
     for record in train(network, x_train, t_train, x_test, t_test, iterations=iterations, on_iteration=bar.update):
         records.append(record)
         bar.set_postfix(test=f"{100 * record.test_accuracy:.1f} %")
-plotting.learning_curves(records)
+axes = plotting.learning_curves(records)
 # %% [markdown]
 # The images that it gets wrong:
 
@@ -170,7 +172,7 @@ plotting.learning_curves(records)
 answers, labels = to_numpy(network.predict(x_test)).argmax(axis=1), to_numpy(t_test)
 wrong = np.flatnonzero(answers != labels)
 print(f"{wrong.size} of {labels.size} are wrong")
-plotting.images(to_numpy(x_test)[wrong[:20]], labels[wrong[:20]], answers[wrong[:20]])
+ax = plotting.images(to_numpy(x_test)[wrong[:20]], labels[wrong[:20]], answers[wrong[:20]])
 # %% [markdown]
 # **Exercise 5.** Make it better: at least 96.5 % of the test images after 1,800 batches of 100. A larger learning
 # rate, or more hidden units?
