@@ -151,6 +151,17 @@ def test_a_change_of_the_loss_does_not_print_its_gradient():
     assert "gradient=<float64 (2, 3)>" in repr(changes["W1"])
 
 
+def test_a_record_of_an_epoch_does_not_print_its_losses_and_a_file_not_its_arrays(tmp_path):
+    network = SimpleNet(np.ones((2, 3)))
+    records = list(xpnet.train(network, np.ones((600, 2)), np.zeros(600, dtype=int), epochs=1, batch_size=1))
+    shown = repr(records[0])
+    assert shown.startswith("EpochRecord(epoch=1, iteration=600, loss=")
+    assert "test_accuracy=None, losses=<float64 (600,)>" in shown
+    assert len(shown) < 500
+    xpnet.save_training(network, records, tmp_path / "file.npz")
+    assert "parameters={'W1': <float64 (2, 3)>}" in repr(xpnet.load_training(tmp_path / "file.npz"))
+
+
 def test_a_record_that_cannot_be_shown_is_shown_as_python_shows_it():
     change = xpnet.differences.Change(Broken(), 0.1, "loop")
     assert "Change object at 0x" in record_in_words(change)

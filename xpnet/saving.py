@@ -14,6 +14,7 @@ from typing import NamedTuple
 from array_api_compat import device, is_array_api_obj
 
 from .backend import to_numpy
+from .describing import record_in_words
 from .functions import namespace
 from .training import EpochRecord
 
@@ -32,6 +33,9 @@ class TrainingState(NamedTuple):
     settings: dict
     version: str
     layer_state: dict | None = None
+
+    def __repr__(self):
+        return record_in_words(self)
 
     def restore(self, network):
         """Put parameters and what layers keep into ``network``, on its device; all or, if anything does not fit, none.

@@ -9,6 +9,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj
 from .arrays import detached, put_back
 from .backend import random_generator, to_numpy
 from .compiling import compiled
+from .describing import record_in_words
 from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, require_one_device, too_large
 from .functions import namespace
 
@@ -42,6 +43,9 @@ class EpochRecord(NamedTuple):
     test_accuracy: float | None
     losses: object
     rng_state: dict | None = None
+
+    def __repr__(self):
+        return record_in_words(self)
 
 
 def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, replacement=False, first=1):
