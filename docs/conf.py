@@ -25,7 +25,8 @@ autodoc_default_options = {"exclude-members": "__new__"}  # of named tuples, whi
 autodoc_class_signature = "separated"  # a class and what it takes on lines of their own
 add_module_names = False
 python_use_unqualified_type_names = True
-nitpick_ignore_regex = [("py:class", r"(?!xpnet\.).*")]  # types of other projects, which are not linked
+# types of other projects, and those that annotations name but the API page does not have, are not linked
+nitpick_ignore_regex = [("py:class", r"(?!xpnet\.).*|xpnet\.(parameters\.Parameters|differences\.Change)")]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
