@@ -27,6 +27,7 @@ add_module_names = False
 python_use_unqualified_type_names = True
 # types of other projects, and those that annotations name but the API page does not have, are not linked
 nitpick_ignore_regex = [("py:class", r"(?!xpnet\.).*|xpnet\.(parameters\.Parameters|differences\.Change)")]
+autodoc_type_aliases = {name: name for name in ("Array", "FilePath", "Function", "Map", "Seed")}
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -69,8 +70,14 @@ def as_pages(app, name, source):
         source[0] = source[0].replace(f"]({file})", f"]({page})")
 
 
+def with_plain_aliases(app, what, name, item, options, signature, returns):
+    """Show in unions, too, an alias by its name alone."""
+    return tuple(part and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", part) for part in (signature, returns))
+
+
 def setup(app):
     """Connect what only this project needs."""
     generated.write()
     app.connect("source-read", as_pages)
+    app.connect("autodoc-process-signature", with_plain_aliases)
     app.connect("autodoc-process-docstring", as_plain_text, priority=400)
