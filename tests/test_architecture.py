@@ -45,13 +45,16 @@ COMPUTES = {
         "backend",  # for its random numbers and where new arrays go
     },
     "book_networks": {"functions", "arrays", "layers", "networks", "backend"},  # backend for what new weights are
-    "gradcheck.contracts": {"functions", "layer_state", "backend"},
+    "gradcheck.host": {"functions", "arrays", "backend"},
+    "gradcheck.contracts": {"functions", "layer_state", "gradcheck.host"},
     "gradcheck.subjects.networks": {
-        *("functions", "arrays", "layers", "layer_state", "networks", "state", "backend", "gradcheck.contracts"),
+        *("functions", "arrays", "layers", "layer_state", "networks", "state", "backend"),
+        *("gradcheck.contracts", "gradcheck.host"),
     },
     "gradcheck.subjects.arguments": {"functions"},
     "gradcheck.subjects.calls": {
-        *("functions", "layer_state", "state", "backend", "gradcheck.contracts", "gradcheck.subjects.arguments"),
+        *("functions", "layer_state", "state", "backend"),
+        *("gradcheck.contracts", "gradcheck.host", "gradcheck.subjects.arguments"),
     },
     "gradcheck.subjects.claims": {"gradcheck.subjects.arguments", "gradcheck.subjects.calls"},
     "gradcheck.subjects.layer_calls": {
@@ -66,16 +69,19 @@ COMPUTES = {
         *("gradcheck.subjects.layer_calls", "gradcheck.subjects.networks"),
     },
     "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
-    "gradcheck.noise": {"functions", "backend"},
+    "gradcheck.noise": {"functions", "backend", "gradcheck.host"},
     "gradcheck.measuring": {
-        *("functions", "arrays", "moves", "steps", "backend", "workers", "gradcheck.noise", "gradcheck.contracts"),
+        *("functions", "arrays", "moves", "steps", "workers", "gradcheck.host", "gradcheck.noise"),
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
-    "gradcheck.elsewhere": {"functions", "backend", "gradcheck.contracts", "gradcheck.measuring"},
-    "gradcheck.kinks": {"functions", "backend", "gradcheck.elsewhere", "gradcheck.measuring"},
+    "gradcheck.elsewhere": {
+        *("functions", "backend", "gradcheck.contracts", "gradcheck.host", "gradcheck.measuring"),
+    },
+    "gradcheck.kinks": {"functions", "backend", "gradcheck.elsewhere", "gradcheck.host", "gradcheck.measuring"},
     "gradcheck.looks": {
-        *("functions", "backend", "gradcheck.directions", "gradcheck.elsewhere", "gradcheck.kinks"),
+        *("functions", "backend", "gradcheck.contracts", "gradcheck.directions", "gradcheck.elsewhere"),
+        *("gradcheck.host", "gradcheck.kinks"),
         *("gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"),
     },
     "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},

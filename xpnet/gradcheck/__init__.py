@@ -15,9 +15,9 @@ from ..state import unchanged
 from ..steps import require_step
 from .audit import audit as audited
 from .census import census
-from .contracts import gradients_on_host, linear_problems, on_host
+from .contracts import gradient_problems, in_float64, linear_problems, taken
 from .jacobians import of_each_output
-from .kept import kept_from_first_call, other_batch, run_elsewhere
+from .kept import OtherBatch, kept_from_first_call, run_elsewhere
 from .overlooked import forgotten, modes, shared_memory, used_twice
 from .report import WAYS, GradientCheck
 from .samples import Sample
@@ -113,12 +113,13 @@ def examine(check, subject, h, tolerance, audit, worst, seed, progress, **option
         warnings.simplefilter("ignore")  # of steps that lead out of where a function is defined
         options |= {"h": h, "tolerance": tolerance, "seed": seed, "by_loop": shared}
         looks = Sample(subject, gradients, **options)
+        other_batch = OtherBatch(looks)
         judged = looks.judge(lambda what, total: _bar(progress, what, total))
         check.notes += looks.notes
         _title(check, subject, looks, judged, seed)
         _count(check, subject, judged, worst)
         _audit(check, looks, judged, audit, seed)
-        _ask_further(check, looks, judged)
+        _ask_further(check, looks, judged, other_batch)
 
 
 def _contracts(check, subject):
@@ -134,13 +135,15 @@ def _contracts(check, subject):
 
 def _gradients(check, subject):
     """Return gradients by backpropagation on the host, or add to the problems of the check."""
-    gradients, problems, notes = gradients_on_host(subject, {})
+    found = subject.gradients({})
+    problems, notes = gradient_problems(subject, found)
+    once = taken({name: found[name] for name in subject.values} if not problems else {})
     check.problems += problems + forgotten(subject)
     check.notes += notes
     if not check.problems and hasattr(subject, "half"):
-        half = on_host(subject.half())
-        check.problems += linear_problems(gradients, half, lambda: subject.gradients({}))
-    return gradients
+        half = taken(subject.half())
+        check.problems += linear_problems(once.host, half.host, lambda: subject.gradients({}))
+    return in_float64(once.host)
 
 
 def _count(check, subject, judged, worst):
@@ -161,7 +164,7 @@ def _audit(check, looks, judged, count, seed):
         check.problems += problems
 
 
-def _ask_further(check, looks, judged):
+def _ask_further(check, looks, judged, other_batch):
     """Add what no single entry shows: arrays of which nothing was decided, and another batch."""
     problems, notes = untested_lines(looks, judged) if not looks.directions else looks.untested(judged)
     check.problems += problems
@@ -169,7 +172,7 @@ def _ask_further(check, looks, judged):
     if check and not any(p.passed for p in check.parameters):
         check.problems.append("no entry agrees, all are on a kink or undecided: check with other inputs or weights")
     if check:
-        check.problems += other_batch(looks, judged)
+        check.problems += other_batch.problems(judged)
 
 
 def _title(check, subject, looks, judged, seed):

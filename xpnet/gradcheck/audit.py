@@ -60,7 +60,7 @@ def _together(reference, judged, chosen):
         for side, sign in zip(ends, (1, -1), strict=True):
             side[name, index] = value + value.dtype.type(sign * move)
         promised += slope * (float(ends[0][name, index]) - float(ends[1][name, index]))
-    up, down = (reference.with_entries(side) for side in ends)
+    up, down = reference.outputs(*map(reference.moved, ends))
     return abs(float(reference.weights @ (up - down)) - promised), abs(promised)
 
 

@@ -2,21 +2,30 @@
 
 import math
 
-from ..backend import to_numpy
 from ..functions import namespace
 from ..layer_state import declared_generators, rewound
+from .host import OnTheWay
 
 ROUND_OFF = 2**10  # unit round-offs of the largest number: what another order of summation may do
 SAME = 1e-3  # of two gradients: what that may do where they cancel
 
 
+def floats_of(arrays):
+    """Return those of the named arrays that hold floats."""
+    return {
+        name: array
+        for name, array in arrays.items()
+        if hasattr(array, "dtype") and namespace(array, names=name).isdtype(array.dtype, "real floating")
+    }
+
+
 def not_finite(arrays):
-    """Return a line for each of the named arrays that holds NaN or infinite values."""
+    """Return a line for each of the named arrays of floats, ``OnTheWay``, that holds NaN or infinite values."""
     problems = []
-    for name, array in arrays.items():
-        xp = namespace(array, names=name)
-        count = int(xp.count_nonzero(~xp.isfinite(array))) if xp.isdtype(array.dtype, "real floating") else 0
-        if count:
+    for name, array in arrays.host.items():
+        xp = namespace(array)
+        if not xp.all(xp.isfinite(array)):
+            count = int(xp.count_nonzero(~xp.isfinite(array)))
             problems.append(f"NaN or infinite values in {name}: {count} of {math.prod(array.shape)}")
     return problems
 
@@ -35,14 +44,12 @@ def forward_problems(layers, x, *more, notes=None):
     """
     notes = [] if notes is None else notes
     for layer in layers:
-        answers = []
-        for _ in range(2):
-            answer, problems = forward_once(layer, x, *more)
-            if problems:
-                return problems
-            answers.append(answer)
-        name, (once, again) = type(layer).__name__, answers
-        apart = distance(once, again)
+        answers, left_alone = zip(*(forward_once(layer, x, *more) for _ in range(2)), strict=True)
+        flags, numbers = OnTheWay(dict(enumerate(left_alone))), OnTheWay(dict(enumerate(answers)))
+        if not all(flags.host.values()):
+            return [changes_its_input(layer)]
+        name, once = type(layer).__name__, answers[0]
+        apart = distance(*numbers.host.values())
         if apart > _allowed(once):
             drawn = f"two calls of forward(x) differ by {apart:.2g} of the largest number: is there dropout?"
             return [f"{name}.forward answers differently for the same input; {drawn}"]
@@ -55,16 +62,18 @@ def forward_problems(layers, x, *more, notes=None):
 
 
 def forward_once(layer, x, *more):
-    """Return (output, problems) of a layer, whose forward must leave its input alone."""
+    """Return (output, flag) of a layer, whose forward must leave its input alone: the flag, an array, says it did."""
     xp = namespace(x)
     given = xp.asarray(x, copy=True)  # a layer that writes must not reach the caller's x
     with rewound(declared_generators([layer])):
         answer = layer.forward(given, *more)
     require_array(layer, "forward", answer, "an array, its output")
-    answer = xp.asarray(answer, copy=True)
-    if not bool(xp.all((given == x) | xp.isnan(x))):
-        return answer, [f"{type(layer).__name__}.forward changes its input; a layer must leave x alone"]
-    return answer, []
+    return xp.asarray(answer, copy=True), xp.all((given == x) | xp.isnan(x))
+
+
+def changes_its_input(layer):
+    """Return the line that says so."""
+    return f"{type(layer).__name__}.forward changes its input; a layer must leave x alone"
 
 
 def returns_another_dtype(layer, x, out):
@@ -98,7 +107,7 @@ def loss_problems(first, second, notes):
             f"the loss has shape {tuple(first.shape)}; a gradient needs one number: x must be one batch (N, …) with N "
             "targets"
         )
-    once, again = float(first), float(second)
+    once, again = map(float, OnTheWay({"first": first, "second": second}).host.values())
     if math.isnan(once):
         return ["the loss is NaN: a label that is no class, or numbers too large?"]
     apart = abs(once - again) / max(abs(once), abs(again)) if once != again else 0.0
@@ -110,11 +119,10 @@ def loss_problems(first, second, notes):
     return []
 
 
-def backward_problems(gradients, half=None):
-    """Return what is wrong if ``gradients()`` answers differently again, or ``half()`` with anything but its half."""
-    once = on_host(gradients())
-    found = _told_apart(once, gradients)
-    return found or (linear_problems(once, on_host(half()), gradients) if half else [])
+def backward_problems(gradients):
+    """Return what is wrong if ``gradients()`` answers differently again."""
+    once, again = taken(gradients()), taken(gradients())
+    return _told_apart(once.host, again.host, gradients)
 
 
 def linear_problems(once, half, gradients):
@@ -126,22 +134,22 @@ def linear_problems(once, half, gradients):
     deaf = f"half the loss has the same gradient for {name}: a backward ignores its dout"
     bent = f"half the loss has not half the gradient for {name}: a backward is not linear in its dout"
     ignores = all(not _differ(half[name], once[name], _slack(once)) for name in half)
-    return _told_apart(once, gradients) or [deaf if ignores else bent]
+    return _told_apart(once, taken(gradients()).host, gradients) or [deaf if ignores else bent]
 
 
-def _told_apart(once, gradients):
-    again = on_host(gradients())
+def _told_apart(once, again, gradients):
     for name, g in once.items():
         if _differ(g, again[name], _slack(once)):
             adds = "does backward add to the one it keeps? It must replace it"
-            why = adds if _adds(g, again[name], on_host(gradients())[name]) else "is something drawn, as by dropout?"
+            why = adds if _adds(g, again[name], taken(gradients()).host[name]) else "is something drawn, as by dropout?"
             return [f"backpropagation gives another gradient for {name} the second time: {why}"]
     return []
 
 
-def on_host(gradients):
-    """Return the arrays among gradients as copies on the host, for a backward that adds to them."""
-    return {name: to_numpy(g).copy() for name, g in gradients.items() if hasattr(g, "dtype")}
+def taken(gradients):
+    """Return the arrays and numbers among gradients on their way, as they are: the next backward may write there."""
+    numbers = {n: g for n, g in gradients.items() if hasattr(g, "dtype") or isinstance(g, float)}
+    return OnTheWay(numbers, copy=True)
 
 
 def _slack(gradients):
@@ -153,27 +161,34 @@ def _slack(gradients):
     return ROUND_OFF * eps * largest if math.isfinite(largest) else 0.0
 
 
-def gradients_on_host(subject, changed):
-    """Return ({name: array of float64 on the host}, problems, notes) of a subject's gradients by backpropagation."""
-    found, problems, notes, host = subject.gradients(changed), [], [], {}
+def gradient_problems(subject, gradients):
+    """Return (problems, notes) about what a subject's backpropagation returned, before its numbers are known."""
+    problems, notes = [], []
     for name, value in subject.values.items():
-        g = found.get(name)
+        g = gradients.get(name)
         if g is None:
-            given = "None" if name in found else "no gradient"
+            given = "None" if name in gradients else "no gradient"
             problems.append(f"backpropagation gives {given} for {name}: forgotten?")
-            continue
-        if not isinstance(g, (int, float)) and not hasattr(g, "dtype"):
-            problems.append(f"the gradient for {name} is a {type(g).__name__}; it must be an array like {name}")
-            continue
-        array = to_numpy(g)
-        xp = namespace(array)
-        if not xp.isdtype(array.dtype, "real floating"):
-            problems.append(f"the gradient for {name} has dtype {array.dtype}; it must be of floats, as {name} is")
+        elif hasattr(g, "dtype") and not namespace(g).isdtype(g.dtype, "real floating"):
+            problems.append(f"the gradient for {name} has dtype {g.dtype}; it must be of floats, as {name} is")
         elif hasattr(g, "dtype") and g.dtype != value.dtype:
             notes.append(f"the gradient for {name} has dtype {_name(g.dtype)}, but {name} has {_name(value.dtype)}")
-        if not problems:
-            host[name] = xp.astype(array, xp.float64, copy=True)
-    return host, problems, notes
+        elif not hasattr(g, "dtype") and not isinstance(g, float):
+            problems.append(f"the gradient for {name} is a {type(g).__name__}; it must be an array like {name}")
+    return problems, notes
+
+
+def gradients_on_host(subject, changed):
+    """Return {name: array of float64 on the host} of a subject's gradients; nothing unless all can be used."""
+    found = subject.gradients(changed)
+    if gradient_problems(subject, found)[0]:
+        return {}
+    return in_float64(taken({name: found[name] for name in subject.values}).host)
+
+
+def in_float64(host):
+    """Return arrays on the host as copies in float64."""
+    return {name: namespace(array).astype(array, namespace(array).float64) for name, array in host.items()}
 
 
 def _name(dtype):

@@ -4,7 +4,7 @@ import warnings
 
 from ..backend import random_generator
 from ..functions import namespace
-from .contracts import gradients_on_host, on_host
+from .contracts import in_float64, taken
 from .directions import together
 from .elsewhere import scaled
 from .measuring import Reference
@@ -36,7 +36,7 @@ def kept_from_first_call(subject, failed):
     ``failed`` holds {name: (backpropagation, numerical gradient, mask of the entries that failed)}.
     """
     try:
-        fresh = on_host(subject.gradients({}))
+        fresh = taken(subject.gradients({})).host
     except Exception:  # whatever a foreign layer raises: that was told
         return []
     right = [
@@ -54,32 +54,38 @@ def kept_from_first_call(subject, failed):
     ]
 
 
-def other_batch(looks, judged):
-    """Return what is wrong with backpropagation on another batch, and with other values, which a layer may overlook.
+class OtherBatch:
+    """Another batch and other values: a layer that kept what it saw first is wrong there.
 
-    It would if it kept what it saw first. The batch is a mixture of the samples in the other order, the parameters are
-    a tenth larger. Gradients of inputs that no array of ``values`` needs are compared there too.
+    The batch is a mixture of the samples in the other order, the parameters are a tenth larger. Gradients of inputs
+    that no array of ``values`` needs are compared there too. Backpropagation runs at once, and is looked at later.
     """
-    subject = looks.subject
-    everything = {**subject.inputs, **subject.values}
-    name = "x" if "x" in everything else next(iter(everything))
-    mixed = {other: LARGER * value for other, value in subject.values.items()}
-    mixed[name] = scaled(_mixed(everything[name]), random_generator(looks.seed, "audit"))  # so that no two stay equal
-    try:
-        if hasattr(subject, "with_inputs"):
-            gradients = {n: g.astype("float64") for n, g in on_host(subject.with_inputs(mixed)).items()}
-        else:
-            gradients = gradients_on_host(subject, mixed)[0]
-        reference = Reference(subject, mixed, looks.reference.wide)
-    except Exception:  # whatever a foreign layer raises for a batch that nobody gave
-        return []
-    usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
-    everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
-    fine = FINER * max(looks.tolerance.values())
-    if not usable or together(reference, gradients, everything, tolerance=fine, drawn=0, even=True)[0] != FAIL:
-        return []
-    fine = max(fine, looks.coarseness())
-    return _who(looks, judged, reference, gradients, everything, fine)
+
+    def __init__(self, looks):
+        subject, self.looks, self.gradients, self.reference = looks.subject, looks, None, None
+        everything = {**subject.inputs, **subject.values}
+        name = "x" if "x" in everything else next(iter(everything))
+        mixed = {other: LARGER * value for other, value in subject.values.items()}
+        mixed[name] = scaled(_mixed(everything[name]), random_generator(looks.seed, "audit"))  # no two stay equal
+        try:
+            found = getattr(subject, "with_inputs", subject.gradients)(mixed)
+            self.gradients = taken({n: found[n] for n in everything if n in found})
+            self.reference = Reference(subject, mixed, like=looks.prepared)
+        except Exception:  # whatever a foreign layer raises for a batch that nobody gave
+            return
+
+    def problems(self, judged):
+        """Return what is wrong with backpropagation there."""
+        if self.reference is None:
+            return []
+        gradients, reference = in_float64(self.gradients.host), self.reference
+        usable = [n for n, g in gradients.items() if g.shape == reference.host[n].shape and g.any()]
+        everything = {n: namespace(gradients[n]).ones(gradients[n].shape) for n in usable}
+        fine = FINER * max(self.looks.tolerance.values())
+        if not usable or together(reference, gradients, everything, tolerance=fine, drawn=0, even=True)[0] != FAIL:
+            return []
+        fine = max(fine, self.looks.coarseness())
+        return _who(self.looks, judged, reference, gradients, everything, fine)
 
 
 def _who(looks, judged, reference, gradients, everything, fine):
@@ -119,4 +125,4 @@ def _mixed(x):
         return LARGER * x
     axis = 0 if x.ndim > 1 and x.shape[0] > 1 else -1
     mixed = 0.75 * xp.flip(x, axis=axis) + 0.15 * x + 0.1 * xp.mean(x)
-    return LARGER * x if bool(xp.all(mixed == x)) else mixed
+    return xp.where(xp.all(mixed == x), LARGER * x, mixed)

@@ -6,9 +6,10 @@ directions: |u| + |−2u| goes up by 3 to both sides, and whoever takes the slop
 right beside a kink is not said to be wrong on it.
 """
 
-from ..backend import random_generator, to_numpy
+from ..backend import random_generator
 from ..functions import namespace
 from .elsewhere import Elsewhere
+from .host import OnTheWay
 from .measuring import as_array
 
 DRAWN = 8  # places close by; each lies on one side of every kink
@@ -29,7 +30,7 @@ def jumps(subject, gradients, seed):
 def _apart(subject, gradients, seed, share):
     rng, found = random_generator(seed, "audit"), [gradients]
     everything = {name: value for name, value in subject.inputs.items() if name != "t"} | dict(subject.values)
-    host = {name: to_numpy(value) for name, value in everything.items()}
+    host = OnTheWay(everything).host
     for _ in range(DRAWN):
         moved = {}
         for name, value in host.items():

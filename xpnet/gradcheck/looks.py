@@ -4,10 +4,12 @@ import math
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ..backend import random_generator, to_numpy
+from ..backend import random_generator
 from ..functions import namespace
+from .contracts import in_float64
 from .directions import together
 from .elsewhere import does_nothing, places
+from .host import OnTheWay
 from .kinks import jumps
 from .measuring import LARGER, Reference, scale
 from .noise import CANCELLED, backprop_noise, stairs
@@ -48,15 +50,15 @@ class Looks:
     def __init__(self, subject, gradients, *, h, method, tolerance, seed, by_loop, map=None):
         self.subject, self.h, self.method, self.seed, self.map, self.notes = subject, h, method, seed, map, []
         self.by_loop = by_loop or not hasattr(subject, "changes") or (map is not None and method == "loop")
-        self.gradients, self._idle = gradients, {}
+        self.gradients, self.prepared, self._idle = gradients, Reference(subject), {}
         self.tolerance = {
             name: tolerance_of(value.dtype, namespace(value), tolerance) for name, value in subject.values.items()
         }
 
     @cached_property
     def reference(self):
-        """The subject's outputs near its own arrays."""
-        return Reference(self.subject)
+        """The subject's outputs near its own arrays, once anything is measured."""
+        return self.prepared
 
     @property
     def measured_wide(self):
@@ -111,13 +113,15 @@ class Looks:
                 slopes = self.reference.all_entries(steps, tick, self.map, self.notes.append)
                 return {name: self._near_zero(name, self._by_loop(name, steps[name], slopes[name])) for name in steps}
             first = self.subject.changes({}, self.h, self.method, False, tick)
-        judged = {name: self._at_first(name, change) for name, change in first.items()}
+        numbers = _gradients_of(first)
+        judged = {name: self._at_first(name, change, numbers[name]) for name, change in first.items()}
         doubtful = [name for name, one in judged.items() if _doubts(one)]
         if doubtful:
             with bar("with a smaller step", entries) as tick:
                 second = self.subject.changes(self.reference.changed, self.h, self.method, True, tick)
+            numbers = _gradients_of(second)
             for name in doubtful:
-                judged[name] = self._near_zero(name, self._again(judged[name], name, second[name]))
+                judged[name] = self._near_zero(name, self._again(judged[name], name, second[name], numbers[name]))
         return judged
 
     def _near_zero(self, name, one):
@@ -133,16 +137,16 @@ class Looks:
         eps = namespace(n).where(n == 0, self.reference.eps_of(name), self.reference.eps)
         return CANCELLED * max(found, default=0.0) * eps
 
-    def _at_first(self, name, change):
-        a, n = self.gradients[name], _on_host(change.gradient)
+    def _at_first(self, name, change, n):
+        a = self.gradients[name]
         if a.shape != n.shape:
             return Judged(a, n, None, change.how, change.h)
         blur = _blur(n, change) if change.how == "difference" else 0.0
         return Judged(a, n, by_first_look(a, n, self.tolerance[name], blur), change.how, change.h)
 
-    def _again(self, one, name, second):
+    def _again(self, one, name, second, n):
         """Judge the doubtful entries of an array from changes over a smaller step too."""
-        xp, n, noise = namespace(one.a), _on_host(second.gradient), self.noise[name]
+        xp, noise = namespace(one.a), self.noise[name]
         if self.does_nothing(name):
             return _all_zero(one)
         doubtful = one.codes == FAIL if one.how == "difference" else one.codes != PASS
@@ -286,6 +290,6 @@ def _blur(n, change):
     return NOISE * float(namespace(change.gradient).finfo(change.gradient.dtype).eps) * float(abs(n).max(initial=0.0))
 
 
-def _on_host(array):
-    host = to_numpy(array)
-    return host.astype(namespace(host).float64)
+def _gradients_of(changes):
+    """Return {name: array of float64} on the host of the gradients of changes, {name: Change}."""
+    return in_float64(OnTheWay({name: change.gradient for name, change in changes.items()}).host)

@@ -5,7 +5,6 @@ subtracted before they are weighted and summed. Arrays of float32 are measured a
 with them and gives the same value.
 """
 
-import contextlib
 import math
 import warnings
 from functools import cached_property
@@ -13,10 +12,10 @@ from functools import cached_property
 from array_api_compat import device
 
 from ..arrays import detached
-from ..backend import to_numpy
 from ..functions import namespace
 from ..moves import entry_at, positions
 from ..steps import default_step
+from .host import OnTheWay
 from .noise import SAFE, lines, noise_of
 
 RATIO = 8.0  # of a step to the next smaller one
@@ -26,38 +25,70 @@ LARGER, SMALLER = 2, 6  # steps tried above and below the first
 class Reference:
     """A subject's outputs as a function of its arrays, near its own or near those of ``at``, {name: array}.
 
-    ``wide`` says whether arrays of float32 are taken as float64; None finds out.
+    Whether arrays of float32 are taken as float64 is found out, or is as with ``like``, another reference. What is run
+    and read at the beginning is looked at when it is asked for.
     """
 
-    def __init__(self, subject, at=None, wide=None):
-        self.subject, self.at = subject, at or {}
-        self.arrays = {**subject.values, **subject.inputs, **self.at}
-        self.wide = self._can_be_wide() if wide is None else wide
-        if self.wide:
-            self.arrays = {name: _float64(array) for name, array in self.arrays.items()}
-        self.changed = self.arrays if self.wide else dict(self.at)  # what is handed to every run
-        self.host = {name: to_numpy(array) for name, array in self.arrays.items()}
-        self.xp = namespace(next(iter(self.host.values())))
-        self._work = {}
+    def __init__(self, subject, at=None, like=None):
+        self.subject, self.at, self.like, self._work = subject, at or {}, like, {}
+        self._narrow = {**subject.values, **subject.inputs, **self.at}
+        self._numbers, self._widened, self._tried = OnTheWay(self._narrow), {}, None
+        if like is None:
+            self._try_wide()
 
-    def _can_be_wide(self):
-        """Return whether the subject computes with float64 instead of float32, and gives the same value."""
-        if all(namespace(array).finfo(array.dtype).bits == 64 for array in self.arrays.values()):
-            return False
-        narrow, eps = _on_host(self.subject.run(self.at))
+    def _try_wide(self):
+        """Run the subject as it is and with float64 instead of float32, unless there is nothing to widen."""
+        if all(namespace(array).finfo(array.dtype).bits == 64 for array in self._narrow.values()):
+            return
+        outputs = {"narrow": self.subject.run(self.at)}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                arrays = {name: _float64(array) for name, array in self.arrays.items()}
-                base, smaller = _on_host(self.subject.run(arrays))
+                self._widened = {name: _float64(array) for name, array in self._narrow.items()}
+                outputs["wide"] = self.subject.run(self._widened)
         except Exception:  # whatever a foreign layer raises: it does not compute in float64
+            self._widened = {}
+        self._tried = OnTheWay(outputs, copy=True)
+
+    @cached_property
+    def wide(self):
+        """Whether the subject computes with float64 instead of float32, and gives the same value."""
+        if self.like is not None:
+            return self.like.wide
+        if not self._widened:
             return False
+        (narrow, eps), (base, smaller) = (_in_a_row(self._tried.host[name]) for name in ("narrow", "wide"))
         near = 1e-3 * float(abs(narrow).max())
         return smaller < eps and base.shape == narrow.shape and bool((abs(base - narrow) <= near).all())
 
     @cached_property
+    def arrays(self):
+        """The arrays that are measured, {name: array}."""
+        if not self.wide:
+            return self._narrow
+        return self._widened or {name: _float64(array) for name, array in self._narrow.items()}
+
+    @property
+    def changed(self):
+        """The arrays of which every run is told."""
+        return self.arrays if self.wide else self.at
+
+    @cached_property
+    def host(self):
+        """The arrays on the host."""
+        host = self._numbers.host
+        return {name: self.xp.astype(array, self.xp.float64) for name, array in host.items()} if self.wide else host
+
+    @property
+    def xp(self):
+        """The namespace of the host."""
+        return namespace(next(iter(self._numbers.host.values())))
+
+    @cached_property
     def _outputs(self):
-        return _on_host(self.subject.run(self.changed))
+        if self._tried is None:
+            return _in_a_row(OnTheWay({"": self.subject.run(self.changed)}, copy=True).host[""])
+        return _in_a_row(self._tried.host["wide" if self.wide else "narrow"])
 
     @property
     def base(self):
@@ -77,13 +108,14 @@ class Reference:
     @cached_property
     def weights(self):
         """The weights of the outputs in the loss."""
-        return self.xp.ones(1) if self.subject.weights is None else _on_host(self.subject.weights)[0]
+        weights = self.subject.weights
+        return self.xp.ones(1) if weights is None else _in_a_row(OnTheWay({"": weights}).host[""])[0]
 
     @cached_property
     def sigma(self):
         """The standard deviation of the round-off of every output."""
         values = {name: self.arrays[name] for name in self.subject.values}
-        rows = [[self.outputs(changed) for changed in line] for line in lines(values, self.eps, 0)]
+        rows = [self.outputs(*line) for line in lines(values, self.eps, 0)]
         least = self.xp.min(self.xp.stack([noise_of(line) for line in rows]), axis=0)
         return self.xp.maximum(least, 0.5 * self.eps * self.xp.abs(self.base))
 
@@ -108,7 +140,7 @@ class Reference:
             if taken == 0 or not math.isfinite(taken):
                 slopes.append(math.nan)
                 continue
-            change = self.with_entries({(name, index): end}) - self.base
+            change = self.with_entry(name, index, end) - self.base
             slopes.append(float(self.weights @ change) / taken)
             if blur:
                 blurs.append(self.blur(change) / abs(taken))
@@ -135,38 +167,37 @@ class Reference:
         return slopes
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("xp", "_work")}
+        return vars(self) | {"_work": {}}
 
-    def __setstate__(self, state):
-        vars(self).update(state)
-        self.xp, self._work = namespace(next(iter(self.host.values()))), {}
+    def with_entry(self, name, index, end):
+        """Return the outputs with one entry at another value."""
+        if name not in self._work:
+            source = detached(self.arrays[name])
+            self._work[name] = namespace(source).asarray(source, copy=True)
+        with entry_at(self._work[name], index, float(end)) as array:
+            return self.outputs({name: array})[0]
 
-    def with_entries(self, ends):
-        """Return the outputs with some entries, {(name, index): value}, at other values."""
-        with contextlib.ExitStack() as stack:
-            changed = {}
-            for (name, index), end in ends.items():
-                if name not in self._work:
-                    source = detached(self.arrays[name])
-                    self._work[name] = namespace(source).asarray(source, copy=True)
-                array = changed.get(name, self._work[name])
-                changed[name] = stack.enter_context(entry_at(array, index, float(end)))
-            return self.outputs(changed)
+    def moved(self, ends):
+        """Return arrays with some entries, {(name, index): value}, at other values, to be handed to ``outputs``."""
+        host = {name: self.xp.asarray(self.host[name], copy=True) for name, _ in ends}
+        for (name, index), end in ends.items():
+            host[name][index] = end
+        return {name: as_array(array, self.arrays[name]) for name, array in host.items()}
 
     def along(self, directions, gradients, h):
         """Return the slopes (right, left) if several arrays move by h times their direction, and their blur.
 
         ``directions`` and ``gradients`` are {name: array}; what rounding does to the ends is put right by the latter.
         """
-        slopes, blurs = [], []
+        slopes, blurs, changes, missed = [], [], [], []
         for sign in (1, -1):
-            changed, missed = {}, 0.0
-            for name, direction in directions.items():
-                end = self._end(name, sign * h * direction)
-                missed += float(self.xp.sum(gradients[name] * (sign * h * direction - (end - self.host[name]))))
-                changed[name] = as_array(end, self.arrays[name])
-            change = self.outputs(changed) - self.base
-            slopes.append((float(self.weights @ change) + missed) / (sign * h))
+            ends = {name: self._end(name, sign * h * direction) for name, direction in directions.items()}
+            moved = ((name, sign * h * directions[name] - (end - self.host[name])) for name, end in ends.items())
+            missed.append(sum(float(self.xp.sum(gradients[name] * lost)) for name, lost in moved))
+            changes.append({name: as_array(end, self.arrays[name]) for name, end in ends.items()})
+        for sign, lost, outputs in zip((1, -1), missed, self.outputs(*changes), strict=True):
+            change = outputs - self.base
+            slopes.append((float(self.weights @ change) + lost) / (sign * h))
             blurs.append(self.blur(change) / h)
         return (*slopes, max(blurs))
 
@@ -177,22 +208,27 @@ class Reference:
             ends = [self._end(name, sign * h * direction) for sign in (1, -1)]
             promised += float(self.xp.sum(gradients[name] * self.xp.astype(ends[0] - ends[1], self.xp.float64)))
             up[name], down[name] = (as_array(end, self.arrays[name]) for end in ends)
-        measured = float(self.weights @ (self.outputs(up) - self.outputs(down)))
+        right, left = self.outputs(up, down)
+        measured = float(self.weights @ (right - left))
         return measured / (2 * h), promised / (2 * h)
 
     def _end(self, name, move):
         host = self.host[name]
         return self.xp.astype(host + move, host.dtype)
 
-    def outputs(self, changed):
-        """Return the outputs with the arrays of ``changed``, as one row on the host; NaN where they are not defined."""
-        try:
-            outputs = _on_host(self.subject.run({**self.changed, **changed}))[0]
-        except ArithmeticError:  # a step that nobody gave led out of where the function is defined
-            return self.weights * math.nan
-        if outputs.shape != self.weights.shape:
-            raise ValueError(f"forward returned {outputs.size} numbers, but {self.weights.size} the first time")
-        return outputs
+    def outputs(self, *changes):
+        """Return the outputs with the arrays of each of ``changes``, as rows on the host; NaN where not defined."""
+        runs = {}
+        for number, changed in enumerate(changes):
+            try:
+                runs[number] = self.subject.run({**self.changed, **changed})
+            except ArithmeticError:  # a step that nobody gave led out of where the function is defined
+                continue
+        found = {number: _in_a_row(one)[0] for number, one in OnTheWay(runs, copy=True).host.items()}
+        for one in found.values():
+            if one.shape != self.weights.shape:
+                raise ValueError(f"forward returned {one.size} numbers, but {self.weights.size} the first time")
+        return [found.get(number, self.weights * math.nan) for number in range(len(changes))]
 
 
 def _slopes(reference, places, tick=None):
@@ -220,9 +256,8 @@ def _float64(array):
     return xp.astype(detached(array), xp.float64)
 
 
-def _on_host(outputs):
-    """Return outputs as one row of float64 on the host, and the unit round-off they were computed with."""
-    outputs = to_numpy(outputs)
+def _in_a_row(outputs):
+    """Return outputs on the host as one row of float64, and the unit round-off they were computed with."""
     xp = namespace(outputs)
     eps = float(xp.finfo(outputs.dtype).eps) if xp.isdtype(outputs.dtype, "real floating") else 2.0**-52
-    return xp.astype(xp.reshape(outputs, (-1,)), xp.float64), eps
+    return xp.astype(xp.reshape(outputs, (-1,)), xp.float64, copy=False), eps

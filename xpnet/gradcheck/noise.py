@@ -9,8 +9,9 @@ import math
 
 from array_api_compat import device
 
-from ..backend import random_generator, to_numpy
+from ..backend import random_generator
 from ..functions import namespace
+from .host import OnTheWay
 
 SAFE = 4.0  # standard deviations of round-off that are hardly ever exceeded
 TERMS, CANCELLED = 8, 64  # unit round-offs that a sum may be wrong by, and one that cancels, of its terms
@@ -68,7 +69,7 @@ def _along_lines(subject, names, eps):
 
     def row(changed):
         found = subject.gradients(changed)
-        flat = [to_numpy(found[name]).reshape(-1) for name in names]
+        flat = [array.reshape(-1) for array in OnTheWay({name: found[name] for name in names}).host.values()]
         xp = namespace(flat[0])
         return xp.concat([xp.astype(one, xp.float64) for one in flat])
 
@@ -82,7 +83,7 @@ def _along_lines(subject, names, eps):
 def lines(values, eps, seed):
     """Yield lines through ``values``, {name: array}, as lists of POINTS such dicts, everything moved a little."""
     rng = random_generator(seed, "audit")
-    host = {name: to_numpy(value) for name, value in values.items()}
+    host = OnTheWay(values).host
     sizes = {name: abs(value) + 1e-3 * abs(value).max(initial=0.0) for name, value in host.items()}
     if not any(size.any() for size in sizes.values()):
         sizes = {name: size + 1.0 for name, size in sizes.items()}

@@ -9,11 +9,12 @@ import math
 
 from array_api_compat import device, is_array_api_obj
 
-from ...backend import get_backend, random_generator, to_numpy
+from ...backend import get_backend, random_generator
 from ...functions import namespace
 from ...layer_state import is_generator, rewound
 from ...state import unchanged
 from ..contracts import backward_problems, not_finite
+from ..host import OnTheWay
 from .arguments import Arguments, argument_names, is_floats, leaves, replaced
 
 SAME = 1e-3  # two calls that differ by more than this share are of another function each time
@@ -208,7 +209,7 @@ class Call:
 
     def problems(self):
         """Return what makes a check impossible."""
-        found = not_finite({**self.values, **self.inputs}) or self._forward_problems()
+        found = not_finite(OnTheWay({**self.values, **self.inputs})) or self._forward_problems()
         if found or self.failure:
             return found or [self.failure]
         if written := self._written(lambda given: self._claims(given, self.weights)):
@@ -228,7 +229,8 @@ class Call:
     def _forward_problems(self):
         if written := self._written(self.evaluated):
             return [f"{self.name} changes its {written}; it must leave what it is given alone"]
-        once, again = (to_numpy(self.run({})).copy() for _ in range(2))
+        once, again = (OnTheWay({"": self.run({})}, copy=True) for _ in range(2))
+        once, again = once.host[""], again.host[""]
         if not math.isfinite(abs(once).sum()):
             return [f"{self.name} returned NaN or infinite values: nothing can be told from them"]
         difference, size = (abs(once - again).max(), abs(once).max()) if once.shape == again.shape else (1, 1)

@@ -1,6 +1,7 @@
 """Networks, ours and of other makes, and single layers, as subjects of a check."""
 
 import contextlib
+import warnings
 
 from array_api_compat import device, is_writeable_array
 
@@ -13,6 +14,8 @@ from ...networks import Network as OurNetwork
 from ...state import unchanged
 from ..contracts import (
     backward_problems,
+    changes_its_input,
+    floats_of,
     forward_once,
     forward_problems,
     loss_problems,
@@ -20,15 +23,7 @@ from ..contracts import (
     require_array,
     returns_another_dtype,
 )
-
-
-def _floats(**arrays):
-    """Return those that are arrays of floats."""
-    return {
-        name: array
-        for name, array in arrays.items()
-        if hasattr(array, "dtype") and namespace(array, names=name).isdtype(array.dtype, "real floating")
-    }
+from ..host import OnTheWay
 
 
 class ForeignNetwork:
@@ -49,7 +44,7 @@ class ForeignNetwork:
             net.loss(x, t)  # which knows better what is wrong with it
         elif x.dtype != dtype:
             x = xp.astype(x, dtype)
-        self.x, self.inputs = x, _floats(x=x, t=t)
+        self.x, self.inputs = x, floats_of({"x": x, "t": t})
         self.state, self.notes = (net, x, t), []
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(net).__name__}, batch {self.samples}, {str(dtype).rpartition('.')[2]}"
@@ -66,18 +61,9 @@ class ForeignNetwork:
 
     def problems(self):
         """Return what makes a check impossible."""
-        targets = {"t": self.t} if hasattr(self.t, "dtype") else {}
-        found = not_finite({**self.values, **self.inputs, **targets}) or self._forward_problems()
-        return found or self._loss_problems() or self._backward_problems()
-
-    def _forward_problems(self):
-        return []
-
-    def _loss_problems(self):
-        return loss_problems(self.run({}), self.run({}), self.notes)
-
-    def _backward_problems(self):
-        return backward_problems(lambda: self.gradients({}))
+        found = not_finite(OnTheWay({**self.values, **self.inputs}))
+        found = found or loss_problems(self.run({}), self.run({}), self.notes)
+        return found or backward_problems(lambda: self.gradients({}))
 
     def _batch(self, changed):
         return changed.get("x", self.x), changed.get("t", self.t)
@@ -140,25 +126,38 @@ class Network(ForeignNetwork):
         with self._holding(changed):
             return self.net.loss_changes(*self._batch(changed), h=h, method=method, second=second, progress=tick)
 
-    def _forward_problems(self):
-        """Run every layer once by itself, and once more only if the loss is another one than the network's."""
-        x, layers = self.x, list(self.net.layers.values())
-        for layer in layers:
-            given, (x, problems) = x, forward_once(layer, x)
-            if problems:
-                return problems
-            if x.dtype != given.dtype and _floats(x=given):
-                self.notes.append(returns_another_dtype(layer, given, x))
-        loss = self.net.last_layer.forward(x, self.t)
-        if getattr(loss, "shape", None) == () and bool(loss == self.run({})):
+    def problems(self):
+        """Return what makes a check impossible: every layer runs once by itself, then the network.
+
+        Layers run once more only if the losses differ. That backpropagation answers alike, the check itself tells from
+        ``half()``.
+        """
+        told, error, layers = {}, None, self.net.layers
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what is not finite
+                self._run_alone(told)
+        except Exception as raised:
+            error = raised
+        numbers, told = OnTheWay({**self.values, **self.inputs}), OnTheWay(told)
+        changed = [changes_its_input(layers[title]) for title, alone in told.host.items() if title and not alone]
+        if found := not_finite(numbers) or changed:
+            return found
+        if error:
+            raise error
+        if told.host[""]:
             return []
-        return forward_problems(layers, self.x) or super()._loss_problems()
+        return forward_problems(layers.values(), self.x) or loss_problems(self.run({}), self.run({}), self.notes)
 
-    def _loss_problems(self):
-        return []  # told with the layers'
-
-    def _backward_problems(self):
-        return []  # told by the check itself, from half()
+    def _run_alone(self, told):
+        """Add to ``told`` which layers left their input alone, and as "" whether the loss is that of the network."""
+        x = self.x
+        for title, layer in self.net.layers.items():
+            given, (x, told[title]) = x, forward_once(layer, x)
+            if x.dtype != given.dtype and floats_of({"x": given}):
+                self.notes.append(returns_another_dtype(layer, given, x))
+        loss, again = self.net.last_layer.forward(x, self.t), self.run({})
+        told[""] = loss == again if getattr(loss, "shape", None) == () else False
 
     def half(self):
         """Return the gradients of half the loss."""
@@ -199,7 +198,7 @@ class Layer:
         xp = namespace(x, names="x")
         if 0 in x.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}: there is no entry in it")
-        self.inputs = _floats(t=t)
+        self.inputs = floats_of({"t": t})
         self.state, self.layers = (layer, x, t), [(type(layer).__name__, layer)]
         self.samples = x.shape[0] if x.ndim > 1 else 1
         self.title = f"{type(layer).__name__}, x {tuple(x.shape)}, {str(x.dtype).rpartition('.')[2]}"
@@ -233,7 +232,7 @@ class Layer:
     def problems(self):
         """Return what makes a check impossible."""
         x, more = self.values["x"], self._targets({})
-        found = not_finite(self.values) or forward_problems([self.layer], x, *more, notes=self.notes)
+        found = not_finite(OnTheWay(self.values)) or forward_problems([self.layer], x, *more, notes=self.notes)
         if not found:
             given = self._fresh_weights()
             self.layer.backward(given)
