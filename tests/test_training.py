@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from array_api_compat import array_namespace
 
 import xpnet.training
 from xpnet import EpochRecord, TrainingError, TwoLayerNet, load_mnist, to_numpy, train
@@ -166,6 +167,41 @@ def test_batches_come_from_the_seed_alone():
 
 
 @pytest.mark.parametrize("replacement", [False, True])
+def test_an_epoch_follows_from_its_number_and_the_seed(replacement):
+    """Whatever came before it: epoch 3 of seed 5 is drawn from SeedSequence(5) at place 3 of the stream of batches."""
+    whole = list(epochs_of_batches(43, 10, 5, epochs=4, replacement=replacement))
+    late = list(epochs_of_batches(43, 10, 5, epochs=4, replacement=replacement, first=3))
+    assert len(late) == 2
+    np.testing.assert_array_equal(np.concatenate(late[0]), np.concatenate(whole[2]))
+    rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1, 3)))
+    expected = rng.integers(43, size=50) if replacement else rng.permutation(43)
+    np.testing.assert_array_equal(np.concatenate(late[0]), expected)
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_where_an_index_has_32_bits_batches_are_the_same(monkeypatch, replacement):
+    """As on Windows with a 32-bit Python, where NumPy takes no entries at places of 64 bits."""
+    x, t = data()
+    expected = TwoLayerNet(12, 8, 5, rng=4, backend="numpy")
+    how = {"iterations": 7, "batch_size": 10, "replacement": replacement}
+    list(train(expected, x, t, **how))
+    xp = array_namespace(x)
+    take = xp.take
+
+    def narrow(x, indices, **axis):
+        if not np.can_cast(indices.dtype, np.intp, "safe"):
+            raise TypeError(f"Cannot cast array data from {indices.dtype} to {np.intp} according to the rule 'safe'")
+        return take(x, indices, **axis)
+
+    monkeypatch.setattr(xp, "take", narrow)
+    monkeypatch.setattr(np, "intp", np.int32)
+    network = TwoLayerNet(12, 8, 5, rng=4, backend="numpy")
+    list(train(network, x, t, **how))
+    for name, value in network.params.items():
+        np.testing.assert_array_equal(value, expected.params[name])
+
+
+@pytest.mark.parametrize("replacement", [False, True])
 def test_train_uses_the_samples_of_its_batches(replacement):
     """The network sees exactly the inputs and targets that the plan names, in its order."""
     x = np.arange(23.0)[:, None] * np.ones((1, 2)) / 2
@@ -239,6 +275,40 @@ def test_nothing_happens_before_the_generator_is_read(case):
     records.close()
     for name, value in parameters(case, network).items():
         np.testing.assert_array_equal(value, after_one[name])
+
+
+def test_a_training_that_nobody_reads_says_so():
+    network = TwoLayerNet(12, 8, 5, backend="numpy")
+    with pytest.warns(RuntimeWarning, match=r"nothing was trained, .* write: for record in train\(\.\.\.\)") as caught:
+        train(network, *data(), epochs=1)
+    assert caught[0].filename == __file__, "the line that is to be changed"
+
+
+def test_what_a_training_shows_of_itself():
+    """In a notebook, where what a call returns is kept and shown, it is never given up."""
+    records = train(TwoLayerNet(12, 8, 5, backend="numpy"), *data(), epochs=2)
+    assert repr(records) == "<training, not begun; to go on: for record in train(...)>"
+    record = next(records)
+    assert repr(records) == "<training, begun; to go on: for record in train(...)>"
+    assert repr(record).startswith("EpochRecord(epoch=1, iteration=1, loss=")
+    assert repr(record).endswith("test_accuracy=None, losses=<float64 (1,)>, seed=0)")
+
+
+@pytest.mark.parametrize("end", [lambda records: records.close(), list, next], ids=["close", "list", "next"])
+def test_a_training_that_was_read_or_closed_says_nothing(end):
+    end(train(TwoLayerNet(12, 8, 5, backend="numpy"), *data(), epochs=1))
+
+
+def test_what_is_wrong_is_said_at_the_call():
+    """A generator would say it where it is read, or never."""
+    network, (x, t) = TwoLayerNet(12, 8, 5, backend="numpy"), data()
+    for bad in ({"epochs": 0}, {"epochs": 1, "learning_rate": -1}, {"epochs": 1, "batch_size": 0}, {}):
+        with pytest.raises(ValueError, match=r"must be|give epochs"):
+            train(network, x, t, **bad)
+    with pytest.raises(TypeError, match="rng is 'x'"):
+        train(network, x, t, epochs=1, rng="x")
+    with pytest.raises(TypeError, match="resume is int"):
+        train(network, x, t, epochs=1, resume=3)
 
 
 def test_on_iteration_is_called_after_every_update(case):

@@ -341,7 +341,7 @@ def test_a_training_goes_on_bit_for_bit(tmp_path, kind, stop):
     more = list(train(going_on, x, t, x, t, iterations=25, batch_size=10, rng=4, resume=state.records[-1]))
     for name, value in whole.params.items():
         assert value.tobytes() == going_on.params[name].tobytes(), name
-    assert more[-1]._replace(losses=0, rng_state=0) == records[-1]._replace(losses=0, rng_state=0)
+    assert more[-1]._replace(losses=0) == records[-1]._replace(losses=0)
     np.testing.assert_array_equal(more[-1].losses, records[-1].losses)
 
 

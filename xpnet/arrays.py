@@ -1,5 +1,6 @@
-"""What arrays must be for learning: their precision, their memory, and the classes that targets name."""
+"""What arrays must be for learning: their precision, their memory, where a parameter is put, and what targets name."""
 
+from contextlib import contextmanager
 from math import prod
 
 from array_api_compat import is_writeable_array
@@ -23,13 +24,36 @@ def detached(x):
     return x.data if getattr(x, "requires_grad", False) else x
 
 
-def put_back(network, parameters):
-    """Write into the arrays where that is possible: a network of another make may hold them in two places."""
-    for name, value in parameters.items():
-        if is_writeable_array(network.params[name]):
-            detached(network.params[name])[...] = value
+def put(parameters, values):
+    """Give parameters other ``values``, {name: array}, in their own arrays where those can be written.
+
+    A network of another make may hold such an array in two places: in a dict, and in the layer that computes with it.
+    """
+    for name, value in values.items():
+        if is_writeable_array(parameters[name]):
+            detached(parameters[name])[...] = detached(value)
         else:
-            network.params[name] = value
+            parameters[name] = value
+
+
+@contextmanager
+def holding(parameters, values):
+    """Let parameters hold other ``values``, {name: array}, and put theirs back in the end, to the bit."""
+    others = {name: value for name, value in values.items() if value is not parameters[name]}  # or moved in place
+    kept = copies({name: parameters[name] for name in others})
+    try:
+        put(parameters, others)
+        yield
+    finally:
+        put(parameters, kept)
+
+
+def copies(parameters):
+    """Return the parameters as they are now, {name: array}, in memory that later updates do not reach."""
+    return {
+        name: namespace(value).asarray(detached(value), copy=True) if is_writeable_array(value) else value
+        for name, value in parameters.items()
+    }
 
 
 def shares_memory(x):

@@ -157,11 +157,12 @@ def wide_numbers(wide=None):
     return hasattr(sys.modules.get("jax"), "config") and bool(sys.modules["jax"].config.jax_enable_x64)
 
 
-def random_generator(rng, purpose):
+def random_generator(rng, purpose, *part):
     """Return a ``numpy.random.Generator`` on the host: ``rng`` itself, or one made from the seed ``rng``.
 
-    ``purpose`` is "weights", "batches", "audit" or "dropout": from one seed, each gets a stream of its own. Raises
-    TypeError if ``rng`` is neither a whole number ≥ 0 nor a Generator, because a run nobody can repeat is worth little.
+    ``purpose`` is "weights", "batches", "audit" or "dropout": from one seed, each gets a stream of its own, and so does
+    each ``part`` of it, such as an epoch's number. Raises TypeError if ``rng`` is neither a whole number ≥ 0 nor a
+    Generator, because a run nobody can repeat is worth little.
     """
     import numpy as np
 
@@ -170,7 +171,7 @@ def random_generator(rng, purpose):
     if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)) or rng < 0:
         raise TypeError(f"rng is {rng!r}; it must be a seed (a whole number ≥ 0) or a numpy.random.Generator")
     stream = ("weights", "batches", "audit", "dropout").index(purpose)
-    return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream,)))
+    return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream, *part)))
 
 
 def _version(package):

@@ -17,10 +17,10 @@ from .agreement import begin_alike, look_at_first_batch, own, require_one_dtype
 from .annotations import Array
 from .backend import Backend, backend_of_rank, to_numpy
 from .describing import Described, in_short
+from .diagnosis import require_shapes
 from .functions import namespace
 from .ranks import WORDS, RankError, Ranks
 from .scalars import is_number
-from .training import require_shapes
 
 __all__ = ["DataParallel", "RankError", "Ranks", "describe_ranks", "rank_backend"]
 

@@ -11,7 +11,7 @@ from types import FunctionType, MethodType, ModuleType
 
 from array_api_compat import array_namespace, is_array_api_obj
 
-from .arrays import put_back
+from .arrays import put
 from .backend import to_numpy
 from .layer_state import is_generator, state_of
 from .state import reachable, unchanged
@@ -57,7 +57,7 @@ class Trial:
                 for chosen in rows:
                     found = results(self.step, twin, x, t, chosen)
                 keep(dict(_memory(twin, "network", {})) | self._named(found))
-            put_back(self.network, dict(zip(self.network.params, moved, strict=True)))
+            put(self.network.params, dict(zip(self.network.params, moved, strict=True)))
             keep(self._named(results(self.step, self.network, x, t, second)))
         return arrays
 

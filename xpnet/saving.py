@@ -4,21 +4,28 @@ A file is written beside its place under another name, brought to the disk, and 
 the power finds the old file or the new one, never half of one.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import threading
 import warnings
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from array_api_compat import device, is_array_api_obj
 
+from .annotations import Array, FilePath
+from .arrays import put
 from .backend import to_numpy
 from .describing import record_in_words
 from .functions import namespace
 from .training import EpochRecord
 
-FORMAT = 2  # of the file; to be raised when an older xpnet would misread it. 2 also holds what layers keep
+# of the file, to be raised when an older xpnet would misread it: 2 also holds what layers keep, and 3 a seed for each
+# record, from which, with the number of the epoch, its batches are drawn; before, it was a generator's state
+FORMAT = 3
 
 
 class TrainingState(NamedTuple):
@@ -28,16 +35,16 @@ class TrainingState(NamedTuple):
     in a file of an xpnet that did not save it.
     """
 
-    parameters: dict
-    records: list
-    settings: dict
+    parameters: dict[str, Array]
+    records: list[EpochRecord]
+    settings: dict[str, Any]
     version: str
-    layer_state: dict | None = None
+    layer_state: dict[str, Any] | None = None
 
     def __repr__(self):
         return record_in_words(self)
 
-    def restore(self, network):
+    def restore(self, network: Any) -> None:
         """Put parameters and what layers keep into ``network``, on its device; all or, if anything does not fit, none.
 
         Raises ValueError, naming it, if names, shapes or dtypes are not those of ``network``. Warns if its layers keep
@@ -64,16 +71,15 @@ class TrainingState(NamedTuple):
                 warnings.warn(f"the file was saved without {begin_anew}, which begin anew", stacklevel=2)
             elif self.layer_state is not None:
                 network.restore_layer_state(self.layer_state)
-        for name, array in arrays.items():
-            network.params[name] = array
+        put(network.params, arrays)
 
 
-def save_parameters(network, file):
+def save_parameters(network: Any, file: FilePath) -> None:
     """Write the parameters of ``network`` to ``file``, from any backend and device, as ``save_training`` does."""
     save_training(network, [], file)
 
 
-def load_parameters(network, file):
+def load_parameters(network: Any, file: FilePath) -> None:
     """Put the parameters that ``file`` holds into ``network``, whichever backend it was saved from.
 
     Raises as ``load_training`` does, and ValueError, naming the parameter, if they are not those of ``network``.
@@ -81,12 +87,14 @@ def load_parameters(network, file):
     load_training(file).restore(network)
 
 
-def save_training(network, records, file, *, settings=None):
+def save_training(
+    network: Any, records: Sequence[EpochRecord], file: FilePath, *, settings: dict[str, Any] | None = None
+) -> None:
     """Write ``file`` with all that is needed to go on: parameters, what layers keep, ``records``, your ``settings``.
 
-    ``records`` are the ``EpochRecord``s of ``train``, the last of them made just now; they carry the state of the
-    random numbers. ``settings`` is a dict of strings, numbers, truth values and None, for you to read again.
-    The file is replaced as a whole: if anything fails, the one that was there is untouched. A process killed in the
+    ``records`` are the ``EpochRecord``s of ``train``, the last of them made just now; its seed and epoch say which
+    batches come next. ``settings`` is a dict of strings, numbers, truth values and None, for you to read again. The
+    file is replaced as a whole: if anything fails, the one that was there is untouched. A process killed in the
     middle may leave a file with a name like ``.FILE.1234.tmp``, which can be deleted. Of the ranks of a
     ``DataParallel`` network, whose parameters are the same, only rank 0 writes.
 
@@ -106,9 +114,11 @@ def save_training(network, records, file, *, settings=None):
     except TypeError as error:
         raise TypeError(f"settings must be strings, numbers, truth values and None, but: {error}") from error
     state = network.layer_state() if hasattr(network, "layer_state") else {}
-    arrays = {f"state {name}": to_numpy(value) for name, value in state.items() if is_array_api_obj(value)}
+    arrays: dict[str, Any] = {
+        f"state {name}": to_numpy(value) for name, value in state.items() if is_array_api_obj(value)
+    }
     header = {
-        "format": FORMAT if state else 1,
+        "format": FORMAT if records else 2 if state else 1,
         "state": {name: value for name, value in state.items() if f"state {name}" not in arrays},
         "version": __version__,
         "parameters": list(network.params),
@@ -118,12 +128,12 @@ def save_training(network, records, file, *, settings=None):
     arrays |= {f"parameter {name}": to_numpy(value) for name, value in network.params.items()}
     if records:
         arrays["losses"] = np.concatenate([record.losses for record in records])
-    # MT19937 and others keep arrays in their state, which is what is not plain here
+    # MT19937 and others, which layers may keep, have arrays in their state
     arrays["xpnet"] = np.asarray(json.dumps(header, default=np.ndarray.tolist))
     _replace(os.path.realpath(file), lambda out: np.savez(out, **arrays))
 
 
-def load_training(file):
+def load_training(file: FilePath) -> TrainingState:
     """Return the ``TrainingState`` in ``file``, which ``save_training`` or ``save_parameters`` wrote.
 
     To go on: build the network and the data as before, then
@@ -131,6 +141,9 @@ def load_training(file):
         state = load_training(file)
         state.restore(network)
         train(network, x_train, t_train, ..., resume=state.records[-1])
+
+    A training that an older xpnet saved, before format 3, can be read but not gone on with: its batches were drawn from
+    the state of a generator, where now they follow from the seed and the number of the epoch.
 
     Nothing is unpickled. Raises OSError if the file cannot be read, ValueError if it is damaged, foreign, or written
     by an xpnet with a newer format.
@@ -169,6 +182,7 @@ def _state(header, arrays):
     losses, start, records = arrays["losses"] if header["records"] else (), 0, []
     for fields in header["records"]:
         count = fields.pop("losses")
+        fields.pop("rng_state", None)  # of format 1 and 2: train refuses to go on from a record without a seed
         records.append(EpochRecord(losses=losses[start : start + count], **fields))
         start += count
     if start != len(losses):

@@ -1,17 +1,22 @@
-"""Mini-batch gradient descent: batches, updates and a report for every epoch (book, 4.5.2 and 5.7.4)."""
+"""The learning loop: mini-batch gradient descent, and a report after every epoch (book, 4.5.2 and 5.7.4)."""
+
+from __future__ import annotations
 
 import warnings
-from numbers import Integral, Real
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device
 
-from .arrays import detached, put_back
-from .backend import random_generator, to_numpy
+from .annotations import Array, Seed
+from .arrays import copies, detached, put
+from .backend import to_numpy
+from .batches import epochs_of_batches, remaining, require_counts, seed_of, steps_per_epoch
 from .compiling import compiled
 from .describing import record_in_words
-from .diagnosis import Progress, is_read_only, likely_cause, require_learnable, require_one_device, too_large
-from .functions import namespace
+from .diagnosis import Progress, is_read_only, likely_cause, require_data, require_rate, require_step, too_large
 
 
 class TrainingError(ArithmeticError):
@@ -21,7 +26,7 @@ class TrainingError(ArithmeticError):
     the network holds again.
     """
 
-    def __init__(self, message, epoch, iteration, parameters):
+    def __init__(self, message: str, epoch: int, iteration: int, parameters: dict[str, Array]) -> None:
         super().__init__(message)
         self.epoch, self.iteration, self.parameters = epoch, iteration, parameters
 
@@ -32,8 +37,7 @@ class TrainingError(ArithmeticError):
 class EpochRecord(NamedTuple):
     """What an epoch reached: numbers on the host, with ``losses`` one per iteration as a NumPy array.
 
-    ``rng_state`` is the state of the random numbers from which the batches of this epoch were drawn; with it, ``train``
-    can go on behind this record.
+    The batches of the epoch were drawn from ``seed`` and the number of the epoch; so ``train`` can go on behind it.
     """
 
     epoch: int
@@ -41,76 +45,48 @@ class EpochRecord(NamedTuple):
     loss: float
     train_accuracy: float
     test_accuracy: float | None
-    losses: object
-    rng_state: dict | None = None
+    losses: Array
+    seed: int | None = None
 
     def __repr__(self):
         return record_in_words(self)
 
 
-def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, replacement=False, first=1):
-    """Yield, for every epoch, a list of index arrays (batch,) into ``size`` samples, drawn on the host.
-
-    An epoch uses every sample once, in an order drawn anew, and its last batch may be short. With
-    ``replacement=True`` each batch is drawn from all samples, as in the book. ``epochs`` or ``iterations`` says where
-    to stop; the last epoch of ``iterations`` may be cut. ``first`` is the number of the epoch to begin with. Raises
-    ValueError unless exactly one of the two is given and all counts are positive.
-    """
-    if (epochs is None) == (iterations is None):
-        raise ValueError(f"give epochs or iterations, one of them; got epochs={epochs} and iterations={iterations}")
-    counts = {"size": size, "batch_size": batch_size, "epochs": epochs, "iterations": iterations}
-    for name, count in counts.items():
-        if count is None and name in ("epochs", "iterations"):
-            continue
-        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
-    starts = range(0, size, batch_size)
-    left = (epochs * len(starts) if iterations is None else iterations) - (first - 1) * len(starts)
-    while left > 0:
-        if replacement:
-            order = rng.integers(size, size=len(starts) * batch_size)
-        else:
-            order = rng.permutation(size)
-        batches = [order[start : start + batch_size] for start in starts[:left]]
-        yield batches
-        left -= len(batches)
-
-
 def train(
-    network,
-    x_train,
-    t_train,
-    x_test=None,
-    t_test=None,
+    network: Any,
+    x_train: Array,
+    t_train: Array,
+    x_test: Array | None = None,
+    t_test: Array | None = None,
     *,
-    epochs=None,
-    iterations=None,
-    batch_size=100,
-    learning_rate=0.1,
-    replacement=False,
-    gradient="backpropagation",
-    rng=0,
-    on_iteration=None,
-    resume=None,
-    compile=False,
-):
+    epochs: int | None = None,
+    iterations: int | None = None,
+    batch_size: int = 100,
+    learning_rate: float = 0.1,
+    replacement: bool = False,
+    gradient: str = "backpropagation",
+    rng: Seed = 0,
+    on_iteration: Callable[[], Any] | None = None,
+    resume: EpochRecord | None = None,
+    compile: bool = False,
+) -> Iterator[EpochRecord]:
     """Train ``network`` in place by gradient descent on mini-batches, and yield an ``EpochRecord`` after each epoch.
 
     ``x_train`` (N, D) and ``t_train``, labels (N,) or weights (N, C), lie on the network's device; test data are
     optional. ``epochs`` or ``iterations`` says how long (the last epoch of ``iterations`` may be cut short);
     ``replacement=True`` draws every batch from all samples, as the book does, instead of using every sample once an
-    epoch. ``gradient`` is "backpropagation" or "numerical". ``rng`` is a seed or a ``numpy.random.Generator``; the
-    same seed gives the same batches on every backend. ``on_iteration``, if given, is called without arguments
-    after each update. Nothing waits for the device within an epoch.
+    epoch. ``gradient`` is "backpropagation" or "numerical". ``rng`` is a seed, or a ``numpy.random.Generator`` from
+    which one is drawn; the same seed gives the same batches on every backend. ``on_iteration``, if given, is called
+    without arguments after each update. Nothing waits for the device within an epoch.
 
     ``resume`` is the last record of a run that stopped, with ``network`` as it was then, what its layers keep
     included (see ``xpnet.load_training``): with the same data and settings, the run goes on as if it had not stopped,
-    on NumPy bit for bit. ``epochs`` and ``iterations`` count from the very beginning. An epoch that was cut short is
-    finished, and its record comes again.
+    from the seed in the record, on NumPy bit for bit (with one number of BLAS threads). ``epochs`` and ``iterations``
+    count from the very beginning. An epoch that was cut short is finished, and its record comes again.
 
-    Data and parameters are checked at once, but nothing is trained until the generator is read: ``for record in
-    train(...)``. Warns if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch leaves
-    the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
+    Everything is checked at once, but nothing is trained until the records are read: ``for record in train(...)``.
+    Warns if nobody reads them, if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch
+    leaves the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
     learning rate that is not a positive number, data whose shapes or devices do not fit, parameters that are none or,
     in a dict, cannot be written, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit;
     TypeError for data that are not arrays of one library, and for parameters and gradients that are no floats of 32
@@ -120,31 +96,100 @@ def train(
     """
     if gradient not in ("backpropagation", "numerical"):
         raise ValueError(f"gradient is {gradient!r}; it must be 'backpropagation' or 'numerical'")
-    if not isinstance(learning_rate, Real) or not 0 < learning_rate < float("inf"):
-        raise ValueError(f"learning_rate is {learning_rate}; it must be a positive number")
-    if (x_test is None) != (t_test is None):
-        raise ValueError("x_test and t_test belong together; give both or neither")
-    for x, t, which in ((x_train, t_train, "train"), (x_test, t_test, "test")):
-        if x is None and which == "test":
-            continue
-        for name, array in ((f"x_{which}", x), (f"t_{which}", t)):
-            if not is_array_api_obj(array) or not array.ndim:
-                raise TypeError(f"{name} is {type(array).__name__}; it must be an array with one entry for each sample")
-        if x.shape[0] != t.shape[0]:
-            raise ValueError(f"x_{which} has {x.shape[0]} samples, but t_{which} has {t.shape[0]}")
-        if tuple(x.shape[1:]) != tuple(x_train.shape[1:]) or 0 in x.shape:
-            shapes = f"x_{which} has shape {tuple(x.shape)} and x_train {tuple(x_train.shape)}"
-            raise ValueError(f"{shapes}; both must be (N, D), of one D, and not empty")
+    if compile and on_iteration is not None:
+        raise ValueError("on_iteration is called after each step, where compile does not stop; give one of the two")
+    learning_rate = require_rate(learning_rate)
+    require_data(network.params, x_train, t_train, x_test, t_test)
+    size, seed, first, taken = x_train.shape[0], seed_of(rng), 1, 0
+    require_counts(size, batch_size, epochs, iterations)
+    if resume is not None:
+        _require_record(resume, size, batch_size)
+        seed, first, taken = resume.seed, resume.epoch, len(resume.losses)
 
-    xp, where = namespace(x_train, t_train, names="x_train and t_train"), device(x_train)
-    if x_test is not None:
-        namespace(x_train, x_test, t_test, names="x_train, x_test and t_test")
-    require_learnable(network.params, x_train)
-    parameters = {f"parameter {name}": value for name, value in network.params.items()}
-    require_one_device({"x_train": x_train, "t_train": t_train, "x_test": x_test, "t_test": t_test, **parameters})
-    x_train, t_train = detached(x_train), detached(t_train)
-    learning_rate = float(learning_rate)  # a NumPy scalar would promote float32 parameters on some libraries
-    rng = random_generator(rng, "batches")
+    x, t, step = detached(x_train), detached(t_train), _step_by(gradient, learning_rate)
+    descend = partial(_descend, network, x, t, step, on_iteration)
+    if compile:
+        descend = _compiled(network, x, t, step, batch_size if replacement else min(batch_size, size), descend)
+    how = {"epochs": epochs, "iterations": iterations, "replacement": replacement}
+    plan = remaining(epochs_of_batches(size, batch_size, seed, first=first, **how), first, taken)
+    progress = Progress(learning_rate, batch_size)
+    return Training(_records(network, (x, t, x_test, t_test), plan, descend, progress, seed, resume))
+
+
+class Training(Iterator):
+    """A training that goes on while its ``EpochRecord``s are read; given up unread, it says that it trained nothing."""
+
+    def __init__(self, records):
+        self._records, self._begun = records, False
+
+    def __next__(self):
+        self._begun = True
+        return next(self._records)
+
+    def close(self):
+        """End the training here; the network stays as it is."""
+        self._begun = True
+        self._records.close()
+
+    def __repr__(self):
+        return f"<training, {'begun' if self._begun else 'not begun'}; to go on: for record in train(...)>"
+
+    def __del__(self):
+        if not self._begun:
+            what = "nothing was trained, because nobody read what train(...) returns"
+            warnings.warn(f"{what}; write: for record in train(...): print(record)", RuntimeWarning, stacklevel=2)
+
+
+def _records(network, data, epochs, descend, progress, seed, resume):
+    """Yield the record of each of the ``epochs``, (number, batches); ``descend(batches)`` returns their losses."""
+    x, t, *_ = data
+    _begin(network, x)
+    iteration = 0 if resume is None else resume.iteration
+    for epoch, batches in epochs:
+        before = copies(network.params), _kept_by_layers(network)
+        losses = descend(batches)
+        losses = _sound(losses, network, before, epoch, iteration, (x, t, progress.learning_rate))
+        iteration += len(losses)
+        if resume is not None and epoch == resume.epoch:
+            losses = array_namespace(losses).concat([resume.losses, losses])
+        accuracies = _look_at(network, data, epoch, losses, progress)
+        yield EpochRecord(epoch, iteration, float(losses.mean()), *accuracies, losses, seed)
+
+
+def _descend(network, x, t, step, on_iteration, batches):
+    """Take a step on each of the ``batches``, as in chapter 4; return their losses (K,), on the device."""
+    xp, losses = array_namespace(x), []
+    for chosen in _on_device_of(x, batches):
+        x_batch, t_batch = xp.take(x, chosen, axis=0), xp.take(t, chosen, axis=0)
+        loss, steps = step(network, x_batch, t_batch)
+        if not losses:
+            require_step(loss, steps, network.params, x_batch)
+        for name in network.params:
+            _subtract(network.params, name, detached(steps[name]))
+        losses.append(detached(loss))
+        if on_iteration is not None:
+            on_iteration()
+    return xp.stack(losses)
+
+
+def _on_device_of(x, batches):
+    """Return the batches as arrays on the device of ``x``, brought there together."""
+    order = array_namespace(x).asarray(array_namespace(batches[0]).concat(batches), device=device(x))
+    ends = accumulate((batch.shape[0] for batch in batches), initial=0)
+    return [order[start:stop] for start, stop in pairwise(ends)]
+
+
+def _subtract(parameters, name, step):
+    """Update a parameter; a leaf that requires a gradient of its library's own is written beneath that record."""
+    if getattr(parameters[name], "requires_grad", False):
+        memory = detached(parameters[name])
+        memory -= step
+    else:
+        parameters[name] -= step
+
+
+def _step_by(gradient, learning_rate):
+    """Return step(network, x, t), which returns the loss and what to subtract from each parameter."""
 
     def step(network, x, t):
         if gradient == "backpropagation" and hasattr(network, "loss_and_gradient"):
@@ -153,137 +198,85 @@ def train(
         loss, gradients = network.loss(x, t), differentiate(x, t)
         return loss, {name: learning_rate * value for name, value in gradients.items()}
 
+    return step
+
+
+def _compiled(network, x, t, step, size, descend):
+    """Return what does as ``descend`` does, with the steps on batches of ``size`` samples compiled."""
+
     def sound_step(network, x, t):
         loss, steps = step(network, x, t)
-        require_shapes(steps, network.params)
-        _require_one_loss(loss, x)
+        require_step(loss, steps, network.params, x)
         return loss, steps
 
-    if compile:
-        if on_iteration is not None:
-            raise ValueError("on_iteration is called after each step, where compile does not stop; give one of the two")
-        size = batch_size if replacement else min(batch_size, x_train.shape[0])
-        steps_an_epoch = -(-x_train.shape[0] // batch_size)
-        epoch_of_steps = compiled(sound_step, network, x_train, t_train, steps_an_epoch, size)
+    xp = array_namespace(x)
+    run = compiled(sound_step, network, x, t, steps_per_epoch(x.shape[0], size), size)
 
-    def records():
-        if large := too_large(x_train[: min(2000, x_train.shape[0]), ...]):
-            warnings.warn(large, stacklevel=2)
-        for name, value in network.params.items():
-            if is_read_only(value):
-                network.params[name] = xp.asarray(value, copy=True)
-        progress = Progress(learning_rate, batch_size)
-        first, iteration = 1, 0
-        if resume is not None:
-            if not isinstance(resume, EpochRecord):
-                raise TypeError(f"resume is {type(resume).__name__}; it must be an EpochRecord, the last one of a run")
-            _rewind(rng, resume, x_train.shape[0], batch_size)
-            first, iteration = resume.epoch, resume.iteration
-        length = {"epochs": epochs, "iterations": iterations}
-        plan = epochs_of_batches(x_train.shape[0], batch_size, rng, replacement=replacement, first=first, **length)
-        rng_state = rng.bit_generator.state
-        for epoch, batches in enumerate(plan, start=first):
-            earlier = resume.losses if resume is not None and epoch == first else ()
-            batches = batches[len(earlier) :]
-            if not batches:
-                rng_state = rng.bit_generator.state
-                continue
-            good = {name: xp.asarray(detached(value), copy=True) for name, value in network.params.items()}
-            kept = network.layer_state() if hasattr(network, "layer_state") else {}
-            order = xp.asarray(array_namespace(batches[0]).concat(batches), device=where)
-            losses, compiled_losses, whole = [], [], 0
-            if compile:  # all but a last batch that is short
-                whole = sum(batch.shape[0] == size for batch in batches)
-                compiled_losses.append(epoch_of_steps(xp.reshape(order[: whole * size], (whole, size))))
-            start = sum(batch.shape[0] for batch in batches[:whole])
-            for batch in batches[whole:]:
-                chosen = order[start : start + batch.shape[0]]
-                start += batch.shape[0]
-                x, t = xp.take(x_train, chosen, axis=0), xp.take(t_train, chosen, axis=0)
-                loss, steps = (sound_step if not losses else step)(network, x, t)
-                _descend(network.params, steps)
-                losses.append(detached(loss))
-                if on_iteration is not None:
-                    on_iteration()
-            losses = xp.concat([*compiled_losses, *([xp.stack(losses)] if losses else [])])
-            sound = xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()])
-            told = to_numpy(xp.concat([losses, xp.astype(sound, losses.dtype)]))  # together, to wait once
-            losses, sound = told[: len(batches)], told[len(batches) :]
-            finite = abs(losses) < float("inf")  # false for NaN too
-            if not (finite.all() and sound.all()):
-                put_back(network, good)
-                if kept:
-                    network.restore_layer_state(kept)
-                bad = iteration + (len(losses) if finite.all() else int(finite.argmin()) + 1)
-                what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
-                why = likely_cause(network, x_train, t_train, learning_rate)
-                message = f"in epoch {epoch}, iteration {bad}, {what}: {why}."
-                raise TrainingError(f"{message} The network is as it was before this epoch", epoch, bad, good)
-            if len(earlier):
-                losses = array_namespace(losses).concat([earlier, losses])
-            iteration += len(batches)
-            kept = network.layer_state() if hasattr(network, "layer_state") else {}
-            accuracies = float(network.accuracy(x_train, t_train)), None
-            if x_test is not None:
-                accuracies = accuracies[0], float(network.accuracy(x_test, t_test))
-            if sign := progress.sign_of_divergence(epoch, losses, network, x_train, t_train):
-                warnings.warn(sign, stacklevel=2)
-            if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
-                network.restore_layer_state(kept)
-            yield EpochRecord(epoch, iteration, float(losses.mean()), *accuracies, losses, rng_state)
-            rng_state = rng.bit_generator.state
+    def compiled_descend(batches):
+        whole = [batch for batch in batches if batch.shape[0] == size]  # all but a last one that is short
+        losses = [run(xp.stack(_on_device_of(x, whole)))] if whole else []
+        return xp.concat(losses + ([descend(batches[len(whole) :])] if batches[len(whole) :] else []))
 
-    return records()
+    return compiled_descend
 
 
-def require_shapes(steps, parameters):
-    """Refuse gradients that an update would stretch or round, or that are missing."""
-    for name, value in parameters.items():
-        step = steps.get(name)
-        if isinstance(step, (int, float)) and not value.ndim:
-            continue
-        if not hasattr(step, "shape") or tuple(step.shape) != tuple(value.shape):
-            shape = f"has shape {tuple(step.shape)}" if hasattr(step, "shape") else "is no array"
-            shape = "has shape None" if step is None else shape
-            raise ValueError(
-                f"parameter {name} has shape {tuple(value.shape)}, but its gradient {shape}; check_gradients says more"
-            )
-        xp = namespace(value, step, names=f"parameter {name} and its gradient")
-        if not xp.isdtype(step.dtype, "real floating"):
-            raise TypeError(f"the gradient of parameter {name} has dtype {step.dtype}; it must hold floats")
+def _begin(network, x):
+    """Warn of inputs that are far too large, and give the network parameters that can be written."""
+    if large := too_large(x[: min(2000, x.shape[0]), ...]):
+        warnings.warn(large, stacklevel=4)
+    for name, value in network.params.items():
+        if is_read_only(value):
+            network.params[name] = array_namespace(value).asarray(value, copy=True)
 
 
-def _require_one_loss(loss, x):
-    """Refuse a loss for every sample: its gradient would be that of their sum, and the learning rate another."""
-    if shape := tuple(getattr(loss, "shape", ())):
-        raise ValueError(
-            f"the loss of a batch of shape {tuple(x.shape)} has shape {shape}; it must be one number, the mean "
-            "over the batch: give x as (N, D), or an output layer that averages over all of x"
-        )
+def _sound(losses, network, before, epoch, iteration, causes):
+    """Return the ``losses`` of an epoch on the host; raise TrainingError if one, or a parameter, is not finite."""
+    xp, count = array_namespace(losses), losses.shape[0]
+    sound = xp.stack([xp.all(xp.isfinite(value)) for value in network.params.values()])
+    told = to_numpy(xp.concat([losses, xp.astype(sound, losses.dtype)]))  # together, to wait once
+    losses, sound = told[:count], told[count:]
+    finite = abs(losses) < float("inf")  # false for NaN too
+    if finite.all() and sound.all():
+        return losses
+    parameters, kept = before
+    put(network.params, parameters)
+    if kept:
+        network.restore_layer_state(kept)
+    bad = iteration + (count if finite.all() else int(finite.argmin()) + 1)
+    what = "a parameter became NaN or infinite" if finite.all() else f"the loss became {losses[~finite][0]}"
+    message = f"in epoch {epoch}, iteration {bad}, {what}: {likely_cause(network, *causes)}."
+    raise TrainingError(f"{message} The network is as it was before this epoch", epoch, bad, parameters)
 
 
-def _descend(parameters, steps):
-    """Take the steps; a leaf that requires a gradient of its library's own is written beneath that record."""
-    for name in parameters:
-        step = detached(steps[name])
-        if getattr(parameters[name], "requires_grad", False):
-            memory = detached(parameters[name])
-            memory -= step
-        else:
-            parameters[name] -= step
+def _look_at(network, data, epoch, losses, progress):
+    """Return the accuracies on training and test data; warn if the ``losses`` of the epoch say that it diverges."""
+    x, t, x_test, t_test = data
+    kept = _kept_by_layers(network)
+    accuracies = float(network.accuracy(x, t)), None if x_test is None else float(network.accuracy(x_test, t_test))
+    if sign := progress.sign_of_divergence(epoch, losses, network, x, t):
+        warnings.warn(sign, stacklevel=4)
+    if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
+        network.restore_layer_state(kept)
+    return accuracies
 
 
-def _rewind(rng, resume, size, batch_size):
-    """Bring ``rng`` to where the epoch of the record ``resume`` was drawn; refuse a record of another kind of run."""
-    count = len(resume.losses)
-    per_epoch = -(-size // batch_size)
-    if not 0 < count <= per_epoch or (resume.epoch - 1) * per_epoch + count != resume.iteration:
+def _kept_by_layers(network):
+    return network.layer_state() if hasattr(network, "layer_state") else {}
+
+
+def _require_record(resume, size, batch_size):
+    """Raise unless ``resume`` is the record of a run on ``size`` samples in batches of ``batch_size``."""
+    if not isinstance(resume, EpochRecord):
+        raise TypeError(f"resume is {type(resume).__name__}; it must be an EpochRecord, the last one of a run")
+    count, steps = len(resume.losses), steps_per_epoch(size, batch_size)
+    if not 0 < count <= steps or (resume.epoch - 1) * steps + count != resume.iteration:
         raise ValueError(
             f"resume is at epoch {resume.epoch}, iteration {resume.iteration}, which {size} samples in batches of "
             f"{batch_size} never reach; go on with the data and the batch_size that the run began with"
         )
-    kind, state = type(rng.bit_generator).__name__, resume.rng_state
-    if state is None or state["bit_generator"] != kind:
-        drawn_by = "no state of random numbers" if state is None else f"the state of {state['bit_generator']}"
-        raise ValueError(f"resume carries {drawn_by}, but rng is {kind}; pass the kind of rng that the run began with")
-    rng.bit_generator.state = state
+    if resume.seed is None:
+        raise ValueError(
+            "resume carries no seed: it was saved by an xpnet that drew batches in another way, and going on would "
+            "take samples twice; finish the run with that xpnet (load_training(file).version), or begin a new one, "
+            "without resume, from the parameters that it reached"
+        )

@@ -3,9 +3,9 @@
 import contextlib
 from functools import partial
 
-from array_api_compat import device, is_writeable_array
+from array_api_compat import device
 
-from .arrays import detached
+from .arrays import holding
 from .functions import as_targets, namespace
 from .layers import has_own
 from .stacks import Tail, is_ours, losses_alone
@@ -176,7 +176,7 @@ def acts_elsewhere(network, place, name, inputs, t):
     xp = namespace(value)
     other = value + 2.0**-6 * xp.max(xp.abs(value)) + 2.0**-10 * xp.abs(value)
     other = xp.where(value == other, 2.0**-6, other)
-    with parameter_at(network.params, name, other):
+    with holding(network.params, {name: other}):
         loss, y = network.loss(inputs[0], t), layers[place].forward(inputs[place])
     for layer in layers[place + 1 :]:
         y = layer.forward(y)
@@ -184,34 +184,9 @@ def acts_elsewhere(network, place, name, inputs, t):
     return bool(xp.abs(loss - alone) > SLACK * xp.finfo(alone.dtype).eps * xp.abs(loss))
 
 
-@contextlib.contextmanager
-def parameter_at(params, name, value):
-    """Let parameter ``name`` hold ``value``, and put it back.
-
-    Arrays that can be written are written in place: a network of another make may hold them in two places.
-    """
-    held = params[name]
-    if value is held:  # moved in place already
-        yield
-    elif is_writeable_array(held):
-        memory = detached(held)  # a leaf that requires a gradient is not to be written itself
-        kept = namespace(memory).asarray(memory, copy=True)
-        try:
-            memory[...] = detached(value)
-            yield
-        finally:
-            memory[...] = kept
-    else:
-        params[name] = value
-        try:
-            yield
-        finally:
-            params[name] = held
-
-
 def loss_with(network, name, x, t, value):
     """Return the loss that ``network`` has if parameter ``name`` holds ``value``."""
-    with parameter_at(network.params, name, value):
+    with holding(network.params, {name: value}):
         return network.loss(x, t)
 
 

@@ -3,9 +3,9 @@
 import contextlib
 import warnings
 
-from array_api_compat import device, is_writeable_array
+from array_api_compat import device
 
-from ...arrays import detached
+from ...arrays import holding
 from ...backend import random_generator
 from ...functions import namespace
 from ...layer_state import declared_generators, rewound
@@ -68,28 +68,12 @@ class ForeignNetwork:
     def _batch(self, changed):
         return changed.get("x", self.x), changed.get("t", self.t)
 
-    @contextlib.contextmanager
     def _holding(self, changed):
-        """Arrays that can be written are written in place: a network of another make may hold them in two places."""
-        params, kept = self.net.params, {}
-        try:
-            for name in changed.keys() & self.values.keys():
-                held = params[name]
-                if changed[name].dtype != held.dtype:
-                    raise TypeError(f"{type(self.net).__name__} holds {name} in {held.dtype} only")
-                if is_writeable_array(held):
-                    held = detached(held)
-                    kept[name] = namespace(held).asarray(held, copy=True)
-                    held[...] = changed[name]
-                else:
-                    kept[name], params[name] = held, changed[name]
-            yield
-        finally:
-            for name, value in kept.items():
-                if is_writeable_array(params[name]):
-                    detached(params[name])[...] = value
-                else:
-                    params[name] = value
+        values = {name: changed[name] for name in changed.keys() & self.values.keys()}
+        for name, value in values.items():
+            if value.dtype != self.net.params[name].dtype:
+                raise TypeError(f"{type(self.net).__name__} holds {name} in {self.net.params[name].dtype} only")
+        return holding(self.net.params, values)
 
 
 class WithLossAndGradients:
