@@ -7,19 +7,19 @@ Every entry of every parameter is compared. The exit status is 0 if all agree an
   mean       the output layer forgets to divide by the batch size
   mask       the activation's backward lets everything pass
   bias       the gradient of b1 is forgotten and stays zero
-  sum        the gradient of b2 is that of the first image instead of the sum over the batch
-  transpose  the gradient of W2 is transposed (makes the hidden layer as large as the output, or it would not fit)
+  sum        the gradient of the last b is that of the first image instead of the sum over the batch
+  transpose  the gradient of the last W is transposed (with 10 units before it, as many as outputs, or it would not fit)
 """
 
 import argparse
 import sys
 
-from xpnet import BackendError, TwoLayerNet, check_gradients, get_backend, load_mnist, train
+from xpnet import BackendError, MultiLayerNet, TwoLayerNet, check_gradients, get_backend, load_mnist, train
 
 
 def plant(mistake, network, xp):
     """Break the backpropagation of ``network``, whose arrays are of the namespace ``xp``, in a named way."""
-    affine1, activation, affine2 = network.layers.values()
+    affine1, activation, *_, affine2 = network.layers.values()
     output = network.last_layer
 
     def after_backward(layer, change):
@@ -62,7 +62,14 @@ def command_line(prog):
     add = parser.add_argument
     add("--plant", choices=MISTAKES, help="break backpropagation in this way")
     add("--activation", choices=("relu", "sigmoid"), default="relu", help="%(default)s by default")
-    add("--hidden", type=int, default=50, metavar="N", help="hidden units (%(default)s)")
+    add(
+        "--hidden",
+        type=int,
+        nargs="+",
+        default=[50],
+        metavar="N",
+        help="units of each hidden layer (50), as in 200 100",
+    )
     add("--batch-size", type=int, default=100, metavar="N", help="images (%(default)s)")
     add("--trained", type=int, default=0, metavar="N", help="train for N iterations first (%(default)s)")
     add("--dtype", choices=("float32", "float64"), default="float64", help="%(default)s by default")
@@ -76,19 +83,12 @@ def main(arguments=None, prog=None):
     """Run the command line, or ``arguments`` of a command ``prog``; return the exit status."""
     parser = command_line(prog)
     options = parser.parse_args(arguments)
-    hidden = 10 if options.plant == "transpose" else options.hidden
+    hidden = [*options.hidden[:-1], 10] if options.plant == "transpose" else options.hidden
     try:
         backend = get_backend(options.backend)
         (x_train, t_train), (x_test, t_test) = load_mnist(backend=backend)
-        network = TwoLayerNet(
-            784,
-            hidden,
-            10,
-            activation=options.activation,
-            rng=options.seed,
-            dtype=options.dtype,
-            backend=backend,
-        )
+        how = {"activation": options.activation, "rng": options.seed, "dtype": options.dtype, "backend": backend}
+        network = TwoLayerNet(784, *hidden, 10, **how) if len(hidden) == 1 else MultiLayerNet(784, hidden, 10, **how)
         if options.trained:
             for _ in train(network, x_train, t_train, iterations=options.trained, rng=options.seed):
                 pass
@@ -101,7 +101,8 @@ def main(arguments=None, prog=None):
     except KeyboardInterrupt:
         print("stopped by Ctrl-C, before there was a verdict")
         return 130
-    print(f"{backend.describe()}, 784-{hidden}-10 {options.activation}")
+    shape = "-".join(map(str, (784, *hidden, 10)))
+    print(f"{backend.describe()}, {shape} {options.activation}")
     print(check)
     return 0 if check else 1
 

@@ -434,7 +434,7 @@ LONGEST, MOST_BRANCHES = 40, 12
 REASON = re.compile(r"# In one piece: \w+( \S+){4,}")  # stands in a longer function, and says why it is one
 SCRIPTS = sorted((PACKAGE.parent / "examples").glob("*.py"))
 LATER = {  # still to be taken apart
-    *("train.main", "train_numerically.main"),
+    "train_numerically.main",
     *("datasets.mnist._find", "datasets.mnist.load_mnist", "datasets.mnist.read_idx", "trials.way"),
     *("derivatives._number_diff", "benchmark.main", "benchmark.contenders", "gpu_parts.memory"),
 }

@@ -110,6 +110,7 @@ class TestTrain:
         "options",
         [
             ["--epochs", 2],
+            ["--hidden", 7, 6, "--iterations", 3],
             ["--activation", "sigmoid", "--iterations", 3],
             ["--replacement", "--iterations", 3],
             ["--dtype", "float64", "--iterations", 3],
@@ -135,6 +136,23 @@ class TestTrain:
         )
         assert first == again
         assert first.splitlines()[1:] != other.splitlines()[1:]
+
+    def test_a_network_of_any_depth_learns(self, tmp_path, data):
+        options = ("--hidden", 12, 8, "--epochs", 20, "--learning-rate", 0.5)
+        ran = self.train(*options, cwd=tmp_path, data=data)
+        assert ran.returncode == 0, ran.stderr
+        assert float(ran.stdout.split()[-1]) > 0.9
+
+    def test_the_first_line_says_how_many_threads_multiply(self, tmp_path, data):
+        """On NumPy, where beside another busy program more than one make a run many times slower."""
+        for threads, says in (("1", ", 1 BLAS thread, "), ("2", ", 2 BLAS threads (beside other programs: OPENBLAS")):
+            ran = run_python(
+                *(ROOT / "examples/train.py", "--data", data, "--iterations", 1),
+                cwd=tmp_path,
+                XPNET_BACKEND="",
+                OPENBLAS_NUM_THREADS=threads,
+            )
+            assert says in ran.stdout.splitlines()[0]
 
     def test_option_decides_before_the_variable(self, tmp_path, data):
         ran = self.train("--iterations", 1, "--backend", "numpy", cwd=tmp_path, data=data, backend="abacus")

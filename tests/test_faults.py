@@ -122,6 +122,7 @@ class TestTrainPy:
             (["--checkpoint", "nowhere/x.npz"], "could not be written, and what was there is unchanged: there is no"),
             (["--checkpoint", "there.npz", "--resume", "--seed", "1"], "was begun with --seed 0, now it is 1; give"),
             (["--checkpoint", "there.npz", "--resume", "--hidden", "9"], "was begun with --hidden 8, now it is 9"),
+            (["--checkpoint", "there.npz", "--resume", "--hidden", "9", "7"], "with --hidden 8, now it is 9 7; give"),
             (["--checkpoint", "broken.npz", "--resume"], "broken.npz was not saved by xpnet, or is damaged"),
             pytest.param(
                 ["--show-mistakes"],
@@ -130,7 +131,7 @@ class TestTrainPy:
             ),
             pytest.param(
                 ["--show-mistakes"],
-                "pictures need matplotlib; run: pip install matplotlib",
+                f"pictures need matplotlib; run: {install_command('matplotlib')}",
                 marks=pytest.mark.skipif(bool(find_spec("matplotlib")), reason="matplotlib is installed"),
             ),
         ],

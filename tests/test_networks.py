@@ -1,5 +1,7 @@
 """Networks: SimpleNet's numbers, one owner for each parameter, layers of one's own, accuracy, gradients."""
 
+import itertools
+
 import numpy as np
 import pytest
 from array_api_compat import is_writeable_array
@@ -8,6 +10,7 @@ from conftest import Scale
 from xpnet import (
     Affine,
     IdentityWithLoss,
+    MultiLayerNet,
     Network,
     Relu,
     Sigmoid,
@@ -548,3 +551,65 @@ def test_mean_differences_are_smaller_with_the_exact_log_softmax(books_setting):
     numerical, gradient = network.numerical_gradient(x, t), network.gradient(x, t)
     for name, printed in BOOKS_DIFFERENCES.items():
         assert np.abs(to_numpy(numerical[name]) - gradient[name]).mean() < printed, name
+
+
+# ── Networks of any depth ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("activation", "gain"), [("relu", 2.0), ("sigmoid", 1.0)])
+def test_a_network_of_any_depth(activation, gain):
+    network = MultiLayerNet(400, (300, 200), 100, activation=activation, rng=2, backend="numpy")
+    kind = activation.capitalize()
+    assert list(network.layers) == ["Affine1", f"{kind}1", "Affine2", f"{kind}2", "Affine3"]
+    for number, (rows, columns) in enumerate(itertools.pairwise((400, 300, 200, 100)), start=1):
+        W = network.params[f"W{number}"]
+        assert W.shape == (rows, columns)
+        assert abs(W.std() / (gain / rows) ** 0.5 - 1) < 4 / (2 * W.size) ** 0.5
+        assert not network.params[f"b{number}"].any()
+
+
+def test_with_one_hidden_layer_it_is_the_two_layer_net(case):
+    makes = {"rng": 3, "dtype": case.dtype, "backend": case.backend}
+    one, other = TwoLayerNet(4, 3, 2, 0.1, **makes), MultiLayerNet(4, [3], 2, 0.1, **makes)
+    for name, value in one.params.items():
+        np.testing.assert_array_equal(case.host(other.params[name]), case.host(value))
+
+
+def test_backpropagation_of_a_deep_network_is_right(rng):
+    network = MultiLayerNet(6, (5, 4, 3), 3, activation="sigmoid", backend="numpy")
+    assert check_gradients(network, rng.normal(size=(7, 6)), rng.integers(0, 3, 7))
+
+
+def test_what_no_network_of_any_depth_can_be_made_of():
+    for sizes, says in (
+        ((4, (3, 0), 2), r"sizes are \(4, 3, 0, 2\)"),
+        ((4, (3, 1.5), 2), "each must be a whole number"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            MultiLayerNet(*sizes, backend="numpy")
+    with pytest.raises(ValueError, match="weight_init_std is nan"):
+        MultiLayerNet(4, (3,), 2, float("nan"), backend="numpy")
+
+
+# ── dout ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_gradient_is_that_of_dout_times_the_loss(case):
+    network = TwoLayerNet(4, 3, 2, 0.5, rng=1, dtype=case.dtype, backend=case.backend)
+    host = np.random.default_rng(0)
+    x, t = case.asarray(host.normal(size=(5, 4))), case.asarray(host.integers(0, 2, 5))
+    with case.computing():
+        whole, part = network.gradient(x, t), network.gradient(x, t, 0.25)
+    for name, value in whole.items():
+        case.assert_close(part[name], 0.25 * case.host(value), eps=4)
+
+
+def test_a_gradient_of_its_own_that_takes_dout_is_followed_too(rng):
+    class Doubled(TwoLayerNet):
+        def gradient(self, x, t, dout=1.0):
+            return super().gradient(x, t, 2.0 * dout)
+
+    network, x, t = Doubled(4, 3, 2, 1.0), rng.normal(size=(5, 4)), rng.integers(0, 2, 5)
+    expected = TwoLayerNet(4, 3, 2, 1.0).gradient(x, t)
+    for name, value in network.loss_and_gradient(x, t, 0.5)[1].items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-12)

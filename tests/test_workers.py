@@ -140,7 +140,7 @@ class TestShares:
         for name in workers.THREADS:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
-        assert workers._blas_threads() == (threads or workers._cores())
+        assert workers.blas_threads() == (threads or workers._cores())
 
     def test_a_worker_that_is_killed_ends_the_work(self):
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, pytest.raises(BrokenProcessPool):

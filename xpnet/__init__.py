@@ -1,7 +1,7 @@
 """xpnet: how a neural network learns, small, exact and fast, on NumPy, CuPy and every Array API library."""
 
 from .backend import Backend, BackendError, get_backend, to_numpy, why_unusable
-from .book_networks import SimpleNet, TwoLayerNet
+from .book_networks import MultiLayerNet, SimpleNet, TwoLayerNet
 from .compiling import CompileError
 from .datasets import load_mnist
 from .derivatives import numerical_diff, tangent_line
@@ -38,6 +38,7 @@ __all__ = [
     "log_softmax",
     "mean_squared_error",
     "MulLayer",
+    "MultiLayerNet",
     "Network",
     "numerical_diff",
     "numerical_gradient",

@@ -1,8 +1,10 @@
-"""The networks of the book: SimpleNet of chapter 4, TwoLayerNet of chapters 4 and 5."""
+"""The networks of the book: SimpleNet of chapter 4, TwoLayerNet of chapters 4 and 5, MultiLayerNet of chapter 6."""
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite, sqrt
 from typing import Any
 
 from .annotations import Array, Seed
@@ -43,16 +45,56 @@ class SimpleNet(Network):
         self.params["W1"] = value
 
 
-class TwoLayerNet(Network):
+class MultiLayerNet(Network):
+    """Affine layers with an activation between them, softmax with cross entropy: chapter 6's network of any depth.
+
+    ``hidden_size_list`` has the units of each hidden layer, such as (200, 100). Weights W1, W2, … are normal, with
+    standard deviation ``weight_init_std``: a number, or None for what the activation needs, √(2/n) of the n inputs of a
+    layer with "relu" and √(1/n) with "sigmoid". ``b1``, ``b2``, … are zero. ``rng`` is a seed or a
+    ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same weights on every backend.
+    ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
+
+    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
+    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
+
+    Source: Deep Learning from Scratch, 6.2.2 and 6.5.3 (MultiLayerNet); K. He et al., 2015, section 2.2.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size_list: Sequence[int],
+        output_size: int,
+        weight_init_std: float | None = None,
+        *,
+        activation: str = "relu",
+        rng: Seed = 0,
+        dtype: Any = "float64",
+        backend: str | Backend | None = None,
+    ) -> None:
+        activations = {"relu": (Relu, 2.0), "sigmoid": (Sigmoid, 1.0)}
+        if activation not in activations:
+            raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
+        sizes = (input_size, *hidden_size_list, output_size)
+        if not all(map(is_count, sizes)):
+            raise ValueError(f"sizes are {sizes}; each must be a whole number of at least 1")
+        if weight_init_std is not None and not is_number(weight_init_std, isfinite):
+            raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
+        backend, (Activation, gain) = get_backend(backend), activations[activation]
+        layers: list[Any] = []
+        generator = random_generator(rng, "weights")
+        for rows, columns in pairwise(sizes):
+            std = sqrt(gain / rows) if weight_init_std is None else weight_init_std
+            layers += [_affine(std * generator.standard_normal((rows, columns)), dtype, backend), Activation()]
+        super().__init__(layers[:-1])
+
+
+class TwoLayerNet(MultiLayerNet):
     """Affine, activation, Affine, softmax with cross entropy: the network of chapters 4 and 5.
 
     Weights ``W1`` (input_size, hidden_size) and ``W2`` (hidden_size, output_size) are normal with standard deviation
     ``weight_init_std``; ``b1`` and ``b2`` are zero. ``activation`` is "relu" (chapter 5) or "sigmoid" (chapter 4).
-    ``rng`` is a seed or a ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same
-    weights on every backend. ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
-
-    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
-    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
+    Other arguments are as in ``MultiLayerNet``. Raises ValueError and BackendError as that does.
 
     Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
     """
@@ -69,25 +111,24 @@ class TwoLayerNet(Network):
         dtype: Any = "float64",
         backend: str | Backend | None = None,
     ) -> None:
-        activations = {"relu": Relu, "sigmoid": Sigmoid}
-        if activation not in activations:
-            raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
-        sizes = (input_size, hidden_size, output_size)
-        if not all(map(is_count, sizes)):
-            raise ValueError(f"sizes are {sizes}; each must be a whole number of at least 1")
-        if not is_number(weight_init_std, isfinite):
-            raise ValueError(f"weight_init_std is {weight_init_std!r}; it must be a finite number, about 0.01")
-        backend = get_backend(backend)
-        rng = random_generator(rng, "weights")
-
-        def affine(rows, columns):
-            W = backend.asarray(weight_init_std * rng.standard_normal((rows, columns)), dtype)
-            try:
-                require_precision("W", W)
-            except TypeError as error:
-                raise ValueError(f"dtype is {dtype!r}; parameters are 'float32' or 'float64'") from error
-            return Affine(W, backend.xp.zeros((columns,), dtype=W.dtype, device=backend.device))
-
+        if weight_init_std is None:
+            raise ValueError("weight_init_std is None; it must be a finite number, about 0.01")
         super().__init__(
-            [affine(input_size, hidden_size), activations[activation](), affine(hidden_size, output_size)],
+            input_size,
+            (hidden_size,),
+            output_size,
+            weight_init_std,
+            activation=activation,
+            rng=rng,
+            dtype=dtype,
+            backend=backend,
         )
+
+
+def _affine(W, dtype, backend):
+    W = backend.asarray(W, dtype)
+    try:
+        require_precision("W", W)
+    except TypeError as error:
+        raise ValueError(f"dtype is {dtype!r}; parameters are 'float32' or 'float64'") from error
+    return Affine(W, backend.xp.zeros((W.shape[1],), dtype=W.dtype, device=backend.device))

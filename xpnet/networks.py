@@ -190,7 +190,7 @@ class Network(Described):
         """Return (loss, gradients of dout·loss by backpropagation, named as ``params``). Raises as ``loss`` does.
 
         With a learning rate for ``dout`` they are the steps of gradient descent: one pass over all parameters less.
-        Where a subclass has a ``gradient`` of its own, they are dout times what that returns.
+        It is ``loss`` and ``gradient`` from one pass forward, and follows a subclass that overrides these two.
         """
         if getattr(self.gradient, "__func__", None) is Network.gradient:
             return self._backpropagate(x, t, dout)
@@ -211,14 +211,15 @@ class Network(Described):
         (first.backward_parameters if has_own(first, "backward_parameters", "backward") else first.backward)(dout)
         return loss, self.params.gradients()
 
-    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """Return the gradient of the loss by backpropagation, a dict with the names of ``params``.
+    def gradient(self, x: Array, t: Array, dout: Array = 1.0) -> dict[str, Array]:
+        """Return the gradient of dout·loss by backpropagation, a dict with the names of ``params``.
 
-        Raises as ``loss`` does.
+        It is the one method to override for a gradient of your own, with ``dout`` or without: training, checks and
+        ``loss_and_gradient`` follow it. Raises as ``loss`` does.
 
         Source: Deep Learning from Scratch, 5.7.2.
         """
-        return self._backpropagate(x, t, 1.0)[1]
+        return self._backpropagate(x, t, dout)[1]
 
     def numerical_gradient(
         self, x: Array, t: Array, *, h: float | None = None, method: str = "auto", memory: float | None = None

@@ -143,9 +143,9 @@ class DataParallel(Described):
             look_at_first_batch(self._ranks(), self.network, x, t, self.by_share)
         return self._sum("gradient", x, t, lambda x, t, weight: _loss_and_gradient(self.network, x, t, dout * weight))
 
-    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """Return the gradient of the whole batch by backpropagation. Raises as the network does, and RankError."""
-        return self.network.gradient(x, t) if self.size == 1 else self.loss_and_gradient(x, t)[1]
+    def gradient(self, x: Array, t: Array, dout: Array = 1.0) -> dict[str, Array]:
+        """Return the gradient of dout·loss of the whole batch. Raises as the network does, and RankError."""
+        return self.loss_and_gradient(x, t, dout)[1]
 
     def numerical_gradient(self, x: Array, t: Array, **options: Any) -> dict[str, Array]:
         """Return the gradient of the whole batch by differences. Raises as the network does, and RankError."""

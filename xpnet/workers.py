@@ -65,7 +65,7 @@ def _do(name, pickled, wide, part):
         except Exception as error:
             raise _unsendable(error) from error
     task, thing = _held[1]
-    return task(thing, part), (socket.gethostname(), os.getpid()), (_blas_threads(), _cores())
+    return task(thing, part), (socket.gethostname(), os.getpid()), (blas_threads(), _cores())
 
 
 def _unsendable(error):
@@ -88,7 +88,7 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _blas_threads():
+def blas_threads():
     """Return with how many threads this process multiplies matrices."""
     with contextlib.suppress(ImportError):
         from threadpoolctl import threadpool_info
