@@ -28,6 +28,27 @@ def command_line():
     return parser
 
 
+def learner(options, backend, data, gradient, on_iteration=None):
+    """Return a network and its training; two of them begin alike and see the same batches."""
+    how = {"activation": options.activation, "rng": options.seed, "dtype": options.dtype, "backend": backend}
+    network = TwoLayerNet(784, options.hidden, 10, **how)
+    how = {name: getattr(options, name) for name in ("iterations", "batch_size", "learning_rate")}
+    return network, train(network, *data, gradient=gradient, rng=options.seed, on_iteration=on_iteration, **how)
+
+
+def follow(network, numerical, propagated):
+    """Read both trainings and print what they reach; yield the largest difference of a batch's loss in each epoch."""
+    parameters = sum(to_numpy(value).size for value in network.params.values())
+    tqdm.write(f"{parameters} parameters, {2 * parameters} finite changes of the loss in every iteration")
+    tqdm.write("              numerical gradients         backpropagation             largest difference")
+    tqdm.write("epoch  iter   loss     train    test      loss     train    test      of a batch's loss")
+    for ours, theirs in zip(numerical, propagated, strict=True):
+        apart = float(abs(ours.losses - theirs.losses).max())
+        columns = "     ".join(f"{r.loss:.4f}   {r.train_accuracy:.4f}   {r.test_accuracy:.4f}" for r in (ours, theirs))
+        tqdm.write(f"{ours.epoch:5d}  {ours.iteration:5d}  {columns}    {apart:.1e}")
+        yield apart
+
+
 def main():
     parser = command_line()
     options = parser.parse_args()
@@ -35,62 +56,25 @@ def main():
     try:
         backend = get_backend(options.backend)
         print(f"{backend.describe()}, dtype {options.dtype}, seed {options.seed}", flush=True)
-        (x_train, t_train), (x_test, t_test) = load_mnist(one_hot_label=True, backend=backend)
-        x_train, x_test, t_train, t_test = (
-            backend.xp.astype(data, backend.dtype(options.dtype)) for data in (x_train, x_test, t_train, t_test)
-        )
-
-        def run(gradient, on_iteration=None):
-            network = TwoLayerNet(
-                784,
-                options.hidden,
-                10,
-                activation=options.activation,
-                rng=options.seed,
-                dtype=options.dtype,
-                backend=backend,
-            )
-            return network, train(
-                network,
-                x_train,
-                t_train,
-                x_test,
-                t_test,
-                iterations=options.iterations,
-                batch_size=options.batch_size,
-                learning_rate=options.learning_rate,
-                gradient=gradient,
-                rng=options.seed,
-                on_iteration=on_iteration,
-            )
-
+        parts = load_mnist(one_hot_label=True, backend=backend)
+        data = [backend.xp.astype(array, backend.dtype(options.dtype)) for part in parts for array in part]
         start = time.perf_counter()
         with tqdm(total=options.iterations, unit=" iterations", leave=False, disable=None) as bar:
-            numerical, numerical_records = run("numerical", bar.update)
-            propagated, propagated_records = run("backpropagation")
-            parameters = sum(to_numpy(value).size for value in numerical.params.values())
-            tqdm.write(f"{parameters} parameters, {2 * parameters} finite changes of the loss in every iteration")
-            tqdm.write("              numerical gradients         backpropagation             largest difference")
-            tqdm.write("epoch  iter   loss     train    test      loss     train    test      of a batch's loss")
-            for ours, theirs in zip(numerical_records, propagated_records, strict=True):
-                apart = float(abs(ours.losses - theirs.losses).max())
+            numerical, its_records = learner(options, backend, data, "numerical", bar.update)
+            propagated, other_records = learner(options, backend, data, "backpropagation")
+            for apart in follow(numerical, its_records, other_records):
                 largest = max(largest, apart)
-                columns = "     ".join(
-                    f"{r.loss:.4f}   {r.train_accuracy:.4f}   {r.test_accuracy:.4f}" for r in (ours, theirs)
-                )
-                tqdm.write(f"{ours.epoch:5d}  {ours.iteration:5d}  {columns}    {apart:.1e}")
     except (ArithmeticError, BackendError, TypeError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
         print(f"stopped by Ctrl-C; largest difference of a batch's loss in the epochs above {largest:.1e}")
         return 130
     seconds = time.perf_counter() - start
-    weights = max(
-        float(abs(to_numpy(numerical.params[key]) - to_numpy(propagated.params[key])).max()) for key in ("W1", "W2")
-    )
+    pairs = [[to_numpy(network.params[name]) for network in (numerical, propagated)] for name in ("W1", "W2")]
+    weights = max(float(abs(one - other).max()) for one, other in pairs)
     print(f"both together took {seconds:.1f} s, {1000 * seconds / options.iterations:.1f} ms an iteration")
     print(f"largest difference of a batch's loss {largest:.1e}, of a weight at the end {weights:.1e}")
-    print(f"test accuracy {float(numerical.accuracy(x_test, t_test)):.4f}")
+    print(f"test accuracy {float(numerical.accuracy(*data[2:])):.4f}")
     return 0
 
 

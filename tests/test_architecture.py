@@ -433,11 +433,7 @@ def test_a_module_is_short(name):
 LONGEST, MOST_BRANCHES = 40, 12
 REASON = re.compile(r"# In one piece: \w+( \S+){4,}")  # stands in a longer function, and says why it is one
 SCRIPTS = sorted((PACKAGE.parent / "examples").glob("*.py"))
-LATER = {  # still to be taken apart
-    "train_numerically.main",
-    *("datasets.mnist._find", "datasets.mnist.load_mnist", "datasets.mnist.read_idx", "trials.way"),
-    *("derivatives._number_diff", "benchmark.main", "benchmark.contenders", "gpu_parts.memory"),
-}
+LATER = {"gpu_parts.memory"}  # still to be taken apart
 BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.match_case)
 
 

@@ -60,10 +60,7 @@ def tangent_line(f: Function, x: Array) -> Function:
 
 def _number_diff(f, x, h, method):
     """Differentiate at a plain number, in Python's own arithmetic: the book's numbers to the last digit."""
-    # beside a number so small that its own steps vanish, x is as good as 0
-    ordinary = abs(x) < 1e-290 or 1e-2 <= abs(x) <= 1e2 or not math.isfinite(x)
-    power = 0 if ordinary else math.floor(math.log10(abs(x)))
-    step = h or 10.0 ** (power - 4 - 2 * (power > 0))
+    step = h or _step_for_number(x)
     up, down = x + step, x if method == "forward" else x - step
     run = step if method == "forward" else 2 * step
     if up == x or x - step == x:
@@ -88,6 +85,14 @@ def _number_diff(f, x, h, method):
     look = Look(0, step, RATIO, 1e-4, previous=found, best=found, bar=3 * noise)
     look_again(measure, [look], 1e-10)
     return look.best
+
+
+def _step_for_number(x):
+    """Return the book's 1e-4, and beside what is far from 1 a step of about its size times that."""
+    # beside a number so small that its own steps vanish, x is as good as 0
+    ordinary = abs(x) < 1e-290 or 1e-2 <= abs(x) <= 1e2 or not math.isfinite(x)
+    power = 0 if ordinary else math.floor(math.log10(abs(x)))
+    return 10.0 ** (power - 4 - 2 * (power > 0))
 
 
 def _array_diff(f, x, method):

@@ -52,20 +52,24 @@ class Row:
         """Return "difference", "stacked" or "loop" for parameters of one layer; raise if ``method`` is not allowed."""
         if self.method == "loop" or self.drawn or any(self._acts_elsewhere(place, name) for name in names.values()):
             return "loop"
-        behind = [*self.layers[place + 1 :], self.last_layer]
-        lacking = [type(layer).__name__ for layer in behind if not has_own(layer, "difference", "forward")]
-        reason = None
-        if self.method == "difference" and lacking:
-            reason = f"{', '.join(lacking)} behind it has no method difference"
-        elif None in tail.ways:
-            ways = [*(self._way_through(k) for k in range(place + 1, len(self.layers))), self._way_to_end()]
-            reason = next(why for way, *_, why in ways if way is None)
+        reason = self._why_not(place, tail)
         if reason and self.method == "auto":
             return "loop"
         if reason:
             kind = type(self.layers[place]).__name__
             raise ValueError(f"method={self.method!r} cannot be used for the parameters of {kind}: {reason}")
         return "stacked" if tail.runs or not by_units else "difference"
+
+    def _why_not(self, place, tail):
+        """Return why changes cannot be followed through what lies behind the layer ``place``, or None."""
+        behind = [*self.layers[place + 1 :], self.last_layer]
+        lacking = [type(layer).__name__ for layer in behind if not has_own(layer, "difference", "forward")]
+        if self.method == "difference" and lacking:
+            return f"{', '.join(lacking)} behind it has no method difference"
+        if None not in tail.ways:
+            return None
+        ways = [*(self._way_through(k) for k in range(place + 1, len(self.layers))), self._way_to_end()]
+        return next(why for way, *_, why in ways if way is None)
 
     def loss_at(self, name):
         """Return the loss as a function of a parameter; where it is drawn, each run begins from the same state."""

@@ -55,19 +55,13 @@ def load_mnist(
     if labels["test"].max() >= classes:
         highest = labels["test"].max()
         raise ValueError(f"{folder}: test labels go up to {highest}, but training labels only to {classes - 1}")
-    parts, size = [], None
+    parts, pixels = [], {}
     for which in ("train", "test"):
         file = _find(folder, which, "images")
         images, labelled = read_idx(file, IMAGES, rank, ranks), labels[which][rank::ranks]
-        if images.shape[0] != labelled.shape[0]:
-            those = "" if ranks == 1 else f" for rank {rank} of {ranks}"
-            raise ValueError(f"{file} has {images.shape[0]} images{those}, but there are {labelled.shape[0]} labels")
-        if size not in (None, images.shape[1:]):
-            found, expected = (" × ".join(map(str, pixels)) for pixels in (images.shape[1:], size))
-            raise ValueError(f"{file} has images of {found} pixels, but those for training have {expected}")
-        size = images.shape[1:]
-        shape = (images.shape[0], -1) if flatten else (images.shape[0], 1, *images.shape[1:])
-        x = xp.reshape(backend.asarray(images), shape)
+        pixels[which] = images.shape[1:]
+        _require_alike(file, images, labelled, pixels["train"], "" if ranks == 1 else f" for rank {rank} of {ranks}")
+        x = xp.reshape(backend.asarray(images), (images.shape[0], *((-1,) if flatten else (1, *pixels[which]))))
         del images  # else 47 MB would wait while the next part is read
         if normalize:
             x = xp.astype(x, xp.float32)
@@ -75,6 +69,15 @@ def load_mnist(
         t = backend.asarray(labelled.astype("int64"))
         parts.append((x, one_hot(t, classes, dtype=xp.float32) if one_hot_label else t))
     return parts[0], parts[1]
+
+
+def _require_alike(file, images, labels, pixels, those):
+    """Refuse images that are not as many as their labels, or not of as many ``pixels`` as those for training."""
+    if images.shape[0] != labels.shape[0]:
+        raise ValueError(f"{file} has {images.shape[0]} images{those}, but there are {labels.shape[0]} labels")
+    if images.shape[1:] != pixels:
+        found, expected = (" × ".join(map(str, size)) for size in (images.shape[1:], pixels))
+        raise ValueError(f"{file} has images of {found} pixels, but those for training have {expected}")
 
 
 def read_idx(path, magic, rank=0, ranks=1):
@@ -96,26 +99,13 @@ def read_idx(path, magic, rank=0, ranks=1):
     path = Path(path)
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    dimensions = magic & 0xFF
-    header_size = 4 + 4 * dimensions
     try:
         with gzip.open(path) if compressed else path.open("rb") as file:
-            header = file.read(header_size)
-            if len(header) < header_size:
-                raise ValueError(f"{path} ends within its header")
-            found, *shape = (int.from_bytes(header[i : i + 4]) for i in range(0, header_size, 4))
-            if found != magic:
-                raise ValueError(
-                    f"{path} begins with the number {found:#x}; a file of this kind begins with {magic:#x}"
-                )
-            size, stored = math.prod(shape), path.stat().st_size
-            if size == 0:
-                raise ValueError(f"{path} announces {' × '.join(map(str, shape))} entries, which is none")
             # deflate packs at most 1,032 bytes into one, so a larger promise is a lie and needs no memory to detect
-            if size > stored * (1032 if compressed else 1):
-                raise ValueError(f"{path} announces {size} bytes of data, more than a file of {stored} bytes can hold")
+            shape = _shape_in_header(file, path, magic, path.stat().st_size * (1032 if compressed else 1))
             if shape[0] < ranks:
                 raise ValueError(f"{path} has {shape[0]} entries, too few for {ranks} ranks to have one each")
+            size = math.prod(shape)
             entry = size // shape[0]
             together = max(1, 2**20 // (entry * ranks)) * entry * ranks  # about 1 MB, from one of rank 0's on
             data, seen = bytearray(), 0  # grows with what comes, so that a false size takes no memory
@@ -131,6 +121,24 @@ def read_idx(path, magic, rank=0, ranks=1):
     return np.frombuffer(data, dtype=np.uint8).reshape(-1, *shape[1:])
 
 
+def _shape_in_header(file, path, magic, most):
+    """Return the shape that the header of an IDX file announces, of ``most`` bytes at the most."""
+    size = 4 + 4 * (magic & 0xFF)
+    header = file.read(size)
+    if len(header) < size:
+        raise ValueError(f"{path} ends within its header")
+    found, *shape = (int.from_bytes(header[i : i + 4]) for i in range(0, size, 4))
+    if found != magic:
+        raise ValueError(f"{path} begins with the number {found:#x}; a file of this kind begins with {magic:#x}")
+    announced = math.prod(shape)
+    if announced == 0:
+        raise ValueError(f"{path} announces {' × '.join(map(str, shape))} entries, which is none")
+    if announced > most:
+        stored = path.stat().st_size
+        raise ValueError(f"{path} announces {announced} bytes of data, more than a file of {stored} bytes can hold")
+    return shape
+
+
 def _find(folder, which, content):
     """Return the one file of ``folder`` that holds the images or labels of the training or test part.
 
@@ -138,22 +146,18 @@ def _find(folder, which, content):
     folder of its own name, as some programs unpack it; failing that, all of them in ``raw``, as torchvision keeps them.
     Of one file in several forms, the least packed counts.
     """
-    parts = "train" if which == "train" else "(t10k|test)"
+    parts = {"train": "train", "test": "(t10k|test)"}[which]
     name = re.compile(rf".*{parts}[-.]{content}[-.]idx\d[-.]ubyte(\.gz)?", re.IGNORECASE)
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     named = [path for path in inside if name.fullmatch(path.name)]
     within = [path for own in named if own.is_dir() for path in sorted(own.iterdir()) if name.fullmatch(path.name)]
     for candidates in (named, within):
-        forms = {}
-        files = [path for path in candidates if path.exists() and not path.is_dir()]  # a pipe, too, can be read
-        for path in sorted(files, key=lambda path: len(path.name)):
-            stem = re.sub(r"\.gz$", "", path.name.lower()).replace(".", "-")
-            forms.setdefault(stem, path)
+        forms = _least_packed(candidates)
         if len(forms) > 1:
-            listed = ", ".join(path.name for path in forms.values())
+            listed = ", ".join(path.name for path in forms)
             raise ValueError(f"{folder} has {len(forms)} files for the {which} {content}, one is needed: {listed}")
         if forms:
-            return next(iter(forms.values()))
+            return forms[0]
     for path in inside:
         if path.name == "raw" and path.is_dir():
             return _find(path, which, content)
@@ -163,3 +167,13 @@ def _find(folder, which, content):
         f"{folder} has no file {stem} or {stem}.gz{empty}; load_mnist needs four IDX files, images and labels for "
         "training and test"
     )
+
+
+def _least_packed(candidates):
+    """Return one path for each file: of one in several forms, that with the shortest name."""
+    forms = {}
+    files = [path for path in candidates if path.exists() and not path.is_dir()]  # a pipe, too, can be read
+    for path in sorted(files, key=lambda path: len(path.name)):
+        stem = re.sub(r"\.gz$", "", path.name.lower()).replace(".", "-")
+        forms.setdefault(stem, path)
+    return list(forms.values())
