@@ -151,12 +151,13 @@ class Sigmoid(Remembers):
         return dout * self.slope
 
     def difference(self, x: Array, dx: Array) -> Array:
-        """Return σ(x + dx) − σ(x) = y·r·(1 − e)/(y + r·e) with y = σ(x), r = 1 − y = σ(−x), e = exp(−dx)."""
+        """Return σ(x + dx) − σ(x) = y·r·(e − 1)/(y·e + r) with y = σ(x), r = 1 − y = σ(−x), e = exp(dx)."""
         xp, (small, large) = namespace(dx), _halves_of_sigmoid(x)
-        y, r = xp.where(x >= 0, large, small), xp.where(x >= 0, small, large)
-        back = xp.minimum(-dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
-        below = y + r * xp.exp(back)
-        return (-y * r) * xp.expm1(back) / xp.where(below > 0, below, 1.0)
+        positive = x >= 0
+        y, r = xp.where(positive, large, small), xp.where(positive, small, large)
+        dx = xp.minimum(dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
+        below = xp.maximum(y * xp.exp(dx) + r, xp.finfo(dx.dtype).smallest_normal)  # 0 where y·r is, too
+        return (small * large) * xp.expm1(dx) / below
 
 
 def _halves_of_sigmoid(x):

@@ -3,10 +3,7 @@
 import math
 from functools import cached_property
 
-from array_api_compat import device
-
 from ..backend import random_generator
-from ..functions import namespace
 from .contracts import gradients_on_host
 from .host import OnTheWay
 from .measuring import Reference, as_array
@@ -19,12 +16,13 @@ SLACK = 16.0  # times the error bar of a change of the loss: what is round-off f
 
 def scaled(value, rng):
     """Return an array times random numbers, one for each place along every axis."""
-    xp = namespace(value)
+    if not value.ndim:
+        return value * float(rng.uniform(*FACTORS))
+    factors = 1.0
     for axis, length in enumerate(value.shape):
-        factors = rng.uniform(*FACTORS, length)
         shape = [length if other == axis else 1 for other in range(value.ndim)]
-        value = value * xp.asarray(factors.reshape(shape), dtype=value.dtype, device=device(value))
-    return value if value.ndim else value * float(rng.uniform(*FACTORS))
+        factors = factors * rng.uniform(*FACTORS, length).reshape(shape)
+    return value * as_array(factors, value)
 
 
 class Elsewhere:

@@ -119,10 +119,8 @@ def _who(looks, judged, reference, gradients, everything, fine):
 
 
 def _mixed(x):
-    """Return mixtures of samples in the other order, of the given ones and of the mean: none lies where it did."""
-    xp = namespace(x)
+    """Return mixtures of samples in the other order, of the given ones and of the mean, somewhat larger than they."""
     if not x.ndim:
         return LARGER * x
-    axis = 0 if x.ndim > 1 and x.shape[0] > 1 else -1
-    mixed = 0.75 * xp.flip(x, axis=axis) + 0.15 * x + 0.1 * xp.mean(x)
-    return xp.where(xp.all(mixed == x), LARGER * x, mixed)
+    xp, axis = namespace(x), 0 if x.ndim > 1 and x.shape[0] > 1 else -1
+    return 0.75 * LARGER * xp.flip(x, axis=axis) + 0.15 * LARGER * x + 0.1 * LARGER * xp.mean(x)

@@ -32,7 +32,8 @@ class Reference:
     def __init__(self, subject, at=None, like=None):
         self.subject, self.at, self.like, self._work = subject, at or {}, like, {}
         self._narrow = {**subject.values, **subject.inputs, **self.at}
-        self._numbers, self._widened, self._tried = OnTheWay(self._narrow), {}, None
+        self._numbers, self._widened, self._as_wide = OnTheWay(self._narrow), {}, None
+        self._as_it_is = None if at else getattr(subject, "outputs", None)
         if like is None:
             self._try_wide()
 
@@ -40,24 +41,24 @@ class Reference:
         """Run the subject as it is and with float64 instead of float32, unless there is nothing to widen."""
         if all(namespace(array).finfo(array.dtype).bits == 64 for array in self._narrow.values()):
             return
-        outputs = {"narrow": self.subject.run(self.at)}
+        if self._as_it_is is None:
+            self._as_it_is = OnTheWay({"": self.subject.run(self.at)}, copy=True)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._widened = {name: _float64(array) for name, array in self._narrow.items()}
-                outputs["wide"] = self.subject.run(self._widened)
+                self._as_wide = OnTheWay({"": self.subject.run(self._widened)}, copy=True)
         except Exception:  # whatever a foreign layer raises: it does not compute in float64
             self._widened = {}
-        self._tried = OnTheWay(outputs, copy=True)
 
     @cached_property
     def wide(self):
         """Whether the subject computes with float64 instead of float32, and gives the same value."""
         if self.like is not None:
             return self.like.wide
-        if not self._widened:
+        if self._as_wide is None:
             return False
-        (narrow, eps), (base, smaller) = (_in_a_row(self._tried.host[name]) for name in ("narrow", "wide"))
+        (narrow, eps), (base, smaller) = (_in_a_row(outputs.host[""]) for outputs in (self._as_it_is, self._as_wide))
         near = 1e-3 * float(abs(narrow).max())
         return smaller < eps and base.shape == narrow.shape and bool((abs(base - narrow) <= near).all())
 
@@ -86,9 +87,9 @@ class Reference:
 
     @cached_property
     def _outputs(self):
-        if self._tried is None:
-            return _in_a_row(OnTheWay({"": self.subject.run(self.changed)}, copy=True).host[""])
-        return _in_a_row(self._tried.host["wide" if self.wide else "narrow"])
+        known = self._as_wide if self.wide else self._as_it_is
+        known = OnTheWay({"": self.subject.run(self.changed)}, copy=True) if known is None else known
+        return _in_a_row(known.host[""])
 
     @property
     def base(self):

@@ -22,6 +22,7 @@ A check knows of its subject nothing but this:
 A subject may offer more:
 
 ``notes``       A list of lines that a reader should know, complete when ``problems()`` was called.
+``outputs``     What ``run({})`` returned, ``OnTheWay`` under the name "", complete when ``problems()`` was called.
 ``half()``      Return {name: array} of the gradients of half the loss, from a backward that is given half its dout.
                 With it, the check itself finds whether backpropagation answers alike the next time.
 ``changes(changed, h, method, second, tick)``

@@ -141,6 +141,7 @@ class Network(ForeignNetwork):
             if x.dtype != given.dtype and floats_of({"x": given}):
                 self.notes.append(returns_another_dtype(layer, given, x))
         loss, again = self.net.last_layer.forward(x, self.t), self.run({})
+        self.outputs = OnTheWay({"": again}, copy=True)
         told[""] = loss == again if getattr(loss, "shape", None) == () else False
 
     def half(self):
