@@ -49,7 +49,7 @@ def _chosen(judged, count, seed):
 
 def _together(reference, judged, chosen):
     """Return (difference, sum) of the changes of the loss when all chosen entries move together."""
-    steps = {name: reference.step(name) for name, _ in chosen}
+    steps = {name: reference.step(name) for name in {name for name, _ in chosen}}
     n = {(name, index): float(judged[name].n[index]) for name, index in chosen}
     weights = sorted(abs(n[name, index]) * steps[name] for name, index in chosen)
     middle, ends, promised = weights[len(weights) // 2], ({}, {}), 0.0

@@ -80,7 +80,7 @@ class Reference:
         host = self._numbers.host
         return {name: self.xp.astype(array, self.xp.float64) for name, array in host.items()} if self.wide else host
 
-    @property
+    @cached_property
     def xp(self):
         """The namespace of the host."""
         return namespace(next(iter(self._numbers.host.values())))
@@ -168,7 +168,7 @@ class Reference:
         return slopes
 
     def __getstate__(self):
-        return vars(self) | {"_work": {}}
+        return {name: value for name, value in vars(self).items() if name != "xp"} | {"_work": {}}
 
     def with_entry(self, name, index, end):
         """Return the outputs with one entry at another value."""
@@ -180,7 +180,7 @@ class Reference:
 
     def moved(self, ends):
         """Return arrays with some entries, {(name, index): value}, at other values, to be handed to ``outputs``."""
-        host = {name: self.xp.asarray(self.host[name], copy=True) for name, _ in ends}
+        host = {name: self.xp.asarray(self.host[name], copy=True) for name in {name for name, _ in ends}}
         for (name, index), end in ends.items():
             host[name][index] = end
         return {name: as_array(array, self.arrays[name]) for name, array in host.items()}
