@@ -7,6 +7,7 @@ It prints a JSON row for each file and each failure as they come, and the sum at
 plugins that happen to be installed stay out. At the end of the time every process is ended, and its counts are told.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -152,6 +153,12 @@ def run_one(name):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--one":
+    if sys.argv[1:2] == ["--one"]:
         sys.exit(int(run_one(sys.argv[2])))
-    run_all(float(sys.argv[1]), sys.argv[2:])
+    command_line = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    command_line.add_argument("seconds", type=float, help="every process is ended at the end of this time")
+    command_line.add_argument(
+        "files", nargs="*", help="files of tests; without, every one and the examples in docstrings"
+    )
+    arguments = command_line.parse_args()
+    run_all(arguments.seconds, arguments.files)

@@ -13,8 +13,10 @@ pytest.importorskip("jax")
 ROOT = Path(xpnet.__file__).parent.parent
 
 PRELUDE = """
-import numpy as np, jax, jax.numpy as jnp
+import sys, numpy as np, jax, jax.numpy as jnp
 from xpnet import check_gradients
+sys.path.append("tests")
+from checking import problem
 rng = np.random.default_rng(0)
 def array(*shape):
     return jnp.asarray(rng.normal(size=shape))
