@@ -17,25 +17,26 @@ WIDE, CLOSE = 2.0**-12, 2.0**-18  # of the largest entry of what is moved: how f
 STAYS = 0.5  # the share of a jump that stays as places come closer
 
 
-def jumps(subject, gradients, seed):
-    """Return {name: array}: how far ``gradients`` and those where all is moved a little are apart, however little.
+def jumps(subject, seed):
+    """Return {name: array}: how far gradients here and where all is moved a little are apart, however little.
 
     It is 0 where they come together as what is moved moves less.
     """
-    wide, close = (_apart(subject, gradients, seed, share) for share in (WIDE, CLOSE))
+    wide, close = (_apart(subject, seed, share) for share in (WIDE, CLOSE))
     both = {name: (wide[name], close[name]) for name in wide.keys() & close.keys()}
     return {name: namespace(now).where(now > STAYS * before, now, 0.0) for name, (before, now) in both.items()}
 
 
-def _apart(subject, gradients, seed, share):
-    rng, found = random_generator(seed, "audit"), [gradients]
+def _apart(subject, seed, share):
+    rng, found = random_generator(seed, "audit"), []
     everything = {name: value for name, value in subject.inputs.items() if name != "t"} | dict(subject.values)
     host = OnTheWay(everything).host
-    for _ in range(DRAWN):
+    # the first is not moved, but laid out in memory as the others are: what depends on that is no kink
+    for far in (0.0, *[share] * DRAWN):
         moved = {}
         for name, value in host.items():
             size = float(abs(value).max(initial=0.0)) or 1.0
-            moved[name] = as_array(value + share * size * rng.standard_normal(value.shape), everything[name])
+            moved[name] = as_array(value + far * size * rng.standard_normal(value.shape), everything[name])
         found.append(Elsewhere(subject, moved).gradients)
     known = [name for name in subject.values if all(name in gradients for gradients in found)]
     stacks = {name: namespace(found[0][name]).stack([gradients[name] for gradients in found]) for name in known}

@@ -83,7 +83,7 @@ class Looks:
     @cached_property
     def jumps(self):
         """How far each entry's gradient by backpropagation jumps, by name: at a kink of the loss alone."""
-        return jumps(self.subject, self.gradients, self.seed)
+        return jumps(self.subject, self.seed)
 
     def does_nothing(self, name):
         """Return whether neither the loss nor backpropagation feels an array at all here."""
