@@ -9,6 +9,7 @@ import benchmark_peers as peers
 import numpy as np
 
 import xpnet
+from xpnet.batches import epochs_of_batches
 
 LEARNING_RATE = 0.1
 
@@ -58,7 +59,6 @@ def start_weights(*hidden):
 
 def train(contender, iterations, batch):
     """Train on batches that are the same for all but the book; return the accuracies after each epoch."""
-    rng, size = np.random.default_rng(0), contender.data["train"][0].shape[0]
     if isinstance(contender, Xpnet):
         records = xpnet.train(
             contender.net,
@@ -67,15 +67,13 @@ def train(contender, iterations, batch):
             iterations=iterations,
             batch_size=batch,
             learning_rate=LEARNING_RATE,
-            rng=rng,
+            rng=0,
             compile=contender.compiled,
         )
         return [(record.train_accuracy, record.test_accuracy) for record in records]
     accuracies = []
-    while iterations > 0:
-        order = rng.permutation(size)[: size // batch * batch].reshape(-1, batch)[:iterations]
-        contender.epoch(order)
-        iterations -= order.shape[0]
+    for batches in epochs_of_batches(contender.data["train"][0].shape[0], batch, 0, iterations=iterations):
+        contender.epoch(np.stack(batches))
         accuracies.append((contender.accuracy("train"), contender.accuracy("test")))
     return accuracies
 
