@@ -16,7 +16,7 @@ PRELUDE = """
 import sys, numpy as np, jax, jax.numpy as jnp
 from xpnet import check_gradients
 sys.path.append("tests")
-from checking import problem
+from checking import failed, problem
 rng = np.random.default_rng(0)
 def array(*shape):
     return jnp.asarray(rng.normal(size=shape))
