@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent
 
 def environment(path=ROOT, **more):
     """Return the environment for it: no display, and no backend asked for by name unless told otherwise."""
-    ours = {"PYTHONPATH": str(path), "XPNET_BACKEND": "", "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
+    paths = os.pathsep.join(filter(None, (str(path), os.environ.get("PYTHONPATH"))))
+    ours = {"PYTHONPATH": paths, "XPNET_BACKEND": "", "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
     return {**os.environ, **ours, **more}
 
 
