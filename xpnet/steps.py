@@ -95,7 +95,7 @@ def differences(values, taken, center=None):
         known = xp.maximum(xp.sum(xp.astype(finite, values.dtype), axis=-1, keepdims=True), 1.0)
         center = xp.sum(xp.where(finite, middle, nothing) / known, axis=-1, keepdims=True)
     bent = xp.abs(middle - center) > 2 * run * (eta * slope + 4 * noise)
-    return found, bent | ~finite, noise, eta**1.5 * slope
+    return found, bent | ~finite, noise, 8 * eta**2 * slope
 
 
 @dataclass
@@ -110,8 +110,26 @@ class Look:
     best: float
     bar: float  # the error bar of ``best``; on the way out, of the first
     enough: float = 0.0  # noise that is small enough
+    farthest: float = 0.0  # step
+    blur: float = 0.0  # the largest error bar on the way closer
+    settled: bool = False
     tried: bool = False
     done: bool = False
+
+    def __post_init__(self):
+        self.first = self.step, self.previous
+
+    def turn_round(self):
+        """Look farther away if coming closer ended in noise; return whether to.
+
+        Where values have cancelled in f, its round-off is larger than its size tells, and what seemed bent was that.
+        """
+        step, central = self.first
+        if self.ratio > 1 or self.settled or self.farthest < 2 * step:
+            return False
+        self.step, self.ratio, self.last, self.done = step, RATIO, self.farthest, False
+        self.previous, self.bar, self.blur = central, self.blur, 0.0
+        return True
 
     def next_step(self):
         """Return how far to look now: out of the noise first to the last step, and if that is too far, in between."""
@@ -129,17 +147,27 @@ class Look:
         """Keep the difference with the smallest error bar, which is what the step changed, and its noise."""
         bar = abs(central - self.previous) + noise
         self.previous = central
-        settled = bar <= goal * abs(central)
-        if settled or bar < self.bar:  # NaN is neither
+        self.settled = bar <= goal * abs(central)
+        if self.settled or bar < self.bar:  # NaN is neither
             self.best, self.bar = central, bar
-        self.done = settled or noise > self.bar
+        self.blur = max(self.blur, bar)
+        self.done = self.settled or noise > self.bar
 
     def see_farther(self, central, noise, goal):
-        """Keep the difference at a longer step, unless it contradicts the first by more than the noise of that."""
-        agrees = abs(central - self.previous) <= self.bar
-        self.best = central if agrees else self.best
-        self.done = (agrees and (not self.tried or noise <= self.enough)) or (self.tried and not agrees)
+        """Keep the difference at a longer step that agrees with the first, or from which on they come together.
+
+        The first thing seen is the longest step. Where that contradicts the first, steps in between tell whether
+        longer ones change less, as where the noise is larger than it seems, or more, as where f bends.
+        """
+        moved, farthest = abs(central - self.previous), not self.tried
         self.tried = True
+        if moved <= self.bar:
+            self.best, self.done = central, farthest or noise <= self.enough
+        elif not farthest:
+            nearer = moved < self.blur / 2
+            self.done = bool(self.blur) and not nearer
+            self.best = central if nearer else self.best
+            self.previous, self.blur, self.bar = central, moved, noise
 
 
 def look_again(measure, looks, goal):
@@ -170,7 +198,8 @@ def _looks(x, found, steps, bent, noisy, noise, enough, farthest):
         if bool(flat[2][place]):
             first, size = float(flat[1][place]), abs(float(flat[0][place]))
             step = min(float(rows[0][place]), size or math.inf)
-            looks.append(Look(place, step, 1 / RATIO, max(4 * eps * size, smallest), first, first, math.inf))
+            last, back = max(4 * eps * size, smallest), (more * float(rows[2][place]), float(rows[3][place]))
+            looks.append(Look(place, step, 1 / RATIO, last, first, first, math.inf, *back))
         elif bool(flat[3][place]):
             first, (step, error, little, last) = float(flat[1][place]), (float(row[place]) for row in rows)
             looks.append(Look(place, step, RATIO, last, first, first, 3 * error, more * little))
@@ -210,7 +239,9 @@ def settled(x, h, ends, again, center):
         twice_eps = 2 * xp.finfo(x.dtype).eps
         return [((up - down) / run, twice_eps * max(abs(up), abs(down)) / run) for up, down, run in seen]
 
-    look_again(measure, looks, 64 * default_step(x.dtype, xp) ** 2)
+    goal = 64 * default_step(x.dtype, xp) ** 2
+    look_again(measure, looks, goal)
+    look_again(measure, [look for look in looks if look.turn_round()], goal)
     seen = {look.place: look.best for look in looks}
     new = xp.asarray([seen.get(place, 0.0) for place in every], dtype=x.dtype, device=device(x))
     here = xp.asarray([place in seen for place in every], device=device(x))
