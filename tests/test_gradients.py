@@ -205,8 +205,23 @@ class TestNumericalGradient:
     @settings(max_examples=40)
     @given(arrays(np.float64, (4,), elements=st.floats(-2, 2)), arrays(np.float64, (4, 4), elements=st.floats(-2, 2)))
     def test_quadratic_forms_have_no_truncation_error(self, x, A):
-        found = numerical_gradient(lambda x: x @ A @ x, x.copy())
+        found = numerical_gradient(lambda x: x @ A @ x, x.copy(), h=2.0**-13)
         np.testing.assert_allclose(found, (A + A.T) @ x, atol=1e-10)
+
+    @settings(max_examples=40)
+    @given(arrays(np.float64, (4,), elements=st.floats(0, 2)), arrays(np.float64, (4, 4), elements=st.floats(0, 2)))
+    def test_the_step_of_a_small_entry_leaves_its_slope_right_beside_the_others(self, x, A):
+        found, right = numerical_gradient(lambda x: x @ A @ x, x.copy()), (A + A.T) @ x
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-6 * right.max() + 1e-10)
+
+    def test_small_entries_are_not_read_from_values_that_have_cancelled(self, rng):
+        """The round-off of f is that of what has cancelled in it, which its size does not tell."""
+        for _ in range(1000):
+            x, A = rng.uniform(-2, 2, 4), rng.uniform(-2, 2, (4, 4)) if rng.random() < 0.5 else np.ones((4, 4))
+            x[rng.integers(4)] *= 10.0 ** -rng.integers(6, 14)
+            right = (A + A.T) @ x
+            found = numerical_gradient(lambda x, A=A: x @ A @ x, x.copy())
+            np.testing.assert_allclose(found, right, rtol=0, atol=1e-3 * np.abs(right).max())
 
 
 class TestInPlace:
