@@ -110,7 +110,7 @@ ALLOWED = {
     "capturing": set(),
     "repeating": {"arrays", "backend", "layer_state", "state"},
     "compiling": {"arrays", "capturing", "repeating"},
-    "diagnosis": {"arrays", "functions", "backend"},
+    "diagnosis": {"arrays", "functions", "backend", "state"},
     "batches": {"backend"},  # for its random numbers
     "training": {"arrays", "backend", "batches", "compiling", "describing", "diagnosis"},
     "saving": {"arrays", "backend", "describing", "functions", "training", "__version__"},

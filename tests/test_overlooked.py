@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from zoo.hard import Decoder
 
 from xpnet import Affine, IdentityWithLoss, Network, Relu, Sigmoid, SoftmaxWithLoss, TwoLayerNet, check_gradients
 
@@ -90,26 +91,14 @@ def test_a_weight_that_another_layer_uses_is_named(rng):
 
         def backward_parameters(self, dout):
             super().backward_parameters(dout)
-            self.dW = self.dW + self.decoder.extra
-
-    class Decoder:
-        def __init__(self, encoder):
-            self.encoder = encoder
-
-        def forward(self, x):
-            self.x = x
-            return x @ self.encoder.W.T
-
-        def backward(self, dout):
-            self.extra = dout.T @ self.x
-            return dout @ self.encoder.W
+            self.dW = self.dW + self.decoder.share
 
     x, encoder = rng.normal(size=(5, 4)), Encoder(rng.normal(size=(4, 3)))
     encoder.decoder = Decoder(encoder)
     check = check_gradients(Network([encoder, Sigmoid(), encoder.decoder], IdentityWithLoss()), x, x)
     assert check
     assert "W1 is used by Encoder1 and Decoder1: its gradient is the sum of both" in repr(check)
-    encoder.decoder.backward = lambda dout: (setattr(encoder.decoder, "extra", 0.0), dout @ encoder.W)[1]
+    encoder.decoder.backward = lambda dout: (setattr(encoder.decoder, "share", 0.0), dout @ encoder.W)[1]
     assert check_gradients(Network([encoder, Sigmoid(), encoder.decoder], IdentityWithLoss()), x, x).failed == 12
 
 

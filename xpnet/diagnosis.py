@@ -6,6 +6,7 @@ from .arrays import require_precision, shares_memory
 from .backend import to_numpy
 from .functions import namespace
 from .scalars import is_number
+from .state import reachable
 
 LARGE = 20.0  # inputs beyond this are blamed before the learning rate: standardized data stay far below
 FEW = 100  # an epoch of fewer samples tells nothing: its mean is that of chance
@@ -58,6 +59,26 @@ def require_learnable(parameters, x):
             raise ValueError(f"parameter {name} is read-only and cannot be trained; give the network a copy of it")
         if is_writeable_array(value) and shares_memory(value):
             raise ValueError(f"entries of parameter {name} share memory; give the network a copy of it")
+
+
+def require_updates_arrive(network):
+    """Refuse parameters in a dict that an update can only replace there, while something else computes with the old."""
+    parameters = network.params
+    if not isinstance(parameters, dict) or all(map(is_writeable_array, parameters.values())):
+        return
+    held = dict(parameters)
+    parameters.clear()  # what is found now is held by others, too
+    try:
+        elsewhere = {id(thing) for thing in reachable([network])}
+    finally:
+        parameters.update(held)
+    for name, value in held.items():
+        if id(value) in elsewhere and not is_writeable_array(value):
+            raise ValueError(
+                f"parameter {name} is an array that cannot be written, which network.params and something else in the "
+                "network hold, a layer perhaps; an update would replace it in params alone, and train nothing: let "
+                "layers read it from params, or build an xpnet.Network"
+            )
 
 
 def require_one_device(arrays):

@@ -16,7 +16,16 @@ from .backend import to_numpy
 from .batches import epochs_of_batches, remaining, require_counts, seed_of, steps_per_epoch
 from .compiling import compiled
 from .describing import record_in_words
-from .diagnosis import Progress, is_read_only, likely_cause, require_data, require_rate, require_step, too_large
+from .diagnosis import (
+    Progress,
+    is_read_only,
+    likely_cause,
+    require_data,
+    require_rate,
+    require_step,
+    require_updates_arrive,
+    too_large,
+)
 
 
 class TrainingError(ArithmeticError):
@@ -100,6 +109,7 @@ def train(
         raise ValueError("on_iteration is called after each step, where compile does not stop; give one of the two")
     learning_rate = require_rate(learning_rate)
     require_data(network.params, x_train, t_train, x_test, t_test)
+    require_updates_arrive(network)
     size, seed, first, taken = x_train.shape[0], seed_of(rng), 1, 0
     require_counts(size, batch_size, epochs, iterations)
     if resume is not None:
