@@ -38,7 +38,9 @@ def numerical_gradient(
     inputs go into one stack as fit into ``memory`` bytes. ``x`` itself is not touched.
     ``map``, such as that of a ``ProcessPoolExecutor``, lets other processes call ``f``, which must be picklable.
 
-    ``h`` is the step, by default 2⁻¹³ in float64 and 2⁻⁶ in float32; the divisor is the step as stored. Raises
+    ``h`` is the step, the same for all entries; the divisor is the step as stored. By default it is 2⁻¹³ in float64 and
+    2⁻⁶ in float32 beside entries of size 1, a small part of an entry that is smaller, and another where the values
+    contradict that. A slope far smaller than the largest is less exact, as are all beside a large ``f``. Raises
     TypeError for integer or complex ``x``, ValueError if ``h`` vanishes beside ``x``, if ``f`` ignores its argument
     or if it returns anything but one value per input.
 
