@@ -178,11 +178,11 @@ class ByHand(Book):
             b -= dout.sum(axis=0)
         return scores.sum() / -x.shape[0]
 
-    def accuracy(self, part, chunk=2000):
+    def accuracy(self, part, batch_size=2000):
         (x, t), right = self.data[part], 0
-        for start in range(0, x.shape[0], chunk):  # in the processor's cache
-            scores = self.forward(x[start : start + chunk])[1]
-            right += (scores.argmax(axis=1) == t[start : start + chunk].argmax(axis=1)).sum()
+        for start in range(0, x.shape[0], batch_size):  # in the processor's cache
+            scores = self.forward(x[start : start + batch_size])[1]
+            right += (scores.argmax(axis=1) == t[start : start + batch_size].argmax(axis=1)).sum()
         return float(right) / x.shape[0]
 
 

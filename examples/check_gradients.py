@@ -95,7 +95,7 @@ def main(arguments=None, prog=None):
         if options.plant:
             plant(options.plant, network, backend.xp)
         x, t = x_test[: options.batch_size, ...], t_test[: options.batch_size]
-        check = check_gradients(network, x, t, method=options.method, seed=options.seed)
+        check = check_gradients(network, x, t, method=options.method, rng=options.seed)
     except (ArithmeticError, BackendError, TypeError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:

@@ -98,7 +98,7 @@ COMPUTES = {
     "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {
-        *("steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts"),
+        *("backend", "steps", "state", "gradcheck.audit", "gradcheck.census", "gradcheck.contracts"),
         *("gradcheck.jacobians", "gradcheck.kept", "gradcheck.samples", "gradcheck.subjects"),
         *("gradcheck.overlooked", "gradcheck.report", "gradcheck.untested", "gradcheck.verdicts"),
     },

@@ -170,7 +170,7 @@ def test_a_record_that_cannot_be_shown_is_shown_as_python_shows_it():
 def test_a_broken_repr_breaks_no_message():
     with pytest.raises(TypeError, match=r"Broken object at 0x.* is no layer"):
         Network([Broken()])
-    with pytest.raises(TypeError, match=r"net is <.*Broken object at 0x"):
+    with pytest.raises(TypeError, match=r"network is <.*Broken object at 0x"):
         xpnet.check_gradients(Broken(), np.ones(3), np.ones(3))
 
 

@@ -246,7 +246,7 @@ class TestTargets:
         x, t = rng.normal(size=(4, 4, 6)), rng.integers(0, 4, size=(4, 4))
         right = network.predict(x).argmax(axis=-1) == t
         assert float(network.accuracy(x, t)) == right.mean()
-        assert float(network.accuracy(x, np.eye(4)[t], chunk=3)) == right.mean()
+        assert float(network.accuracy(x, np.eye(4)[t], batch_size=3)) == right.mean()
 
     def test_labels_that_are_no_integers_are_no_classes(self, rng):
         network, t = TwoLayerNet(4, 5, 3), np.arange(12) % 3

@@ -302,7 +302,10 @@ class Silent(Relu):
             lambda x, t: check_gradients(Network([Affine(np.ones((6, 4))), Silent()]), x, t),
             "Silent.backward returned None; it must return the gradient of",
         ),
-        (lambda x, t: check_gradients(type("Volume2", (), {"params": [np.ones(2)]})(), x, t), "net.params is list; it"),
+        (
+            lambda x, t: check_gradients(type("Volume2", (), {"params": [np.ones(2)]})(), x, t),
+            "network.params is a list; it",
+        ),
         (lambda x, t: check_gradients(type("S", (Scale,), {"parameters": "gamma"})(np.ones(6)), x), "S.parameters is"),
     ],
 )

@@ -27,7 +27,7 @@ class TestProblems:
     def test_a_report_without_figures_still_names_the_network(self):
         net, (x, t) = network(), batch()
         parts(net)[0].W[1, 2] = np.nan
-        title = repr(check_gradients(net, x, t, seed=5)).splitlines()[0]
+        title = repr(check_gradients(net, x, t, rng=5)).splitlines()[0]
         assert re.match(r"gradient check   TwoLayerNet, batch 7, float64, seed 5, \d+ ms$", title)
 
     def test_nan_in_the_targets(self):
@@ -121,7 +121,9 @@ class TestProblems:
 
     @pytest.mark.parametrize("net", [None, 3, np.eye(2), Affine, "Affine"])
     def test_what_is_neither_network_nor_layer(self, net):
-        with pytest.raises(TypeError, match=r"(?s)net is .*takes a network, with params.*or a layer, with forward"):
+        with pytest.raises(
+            TypeError, match=r"(?s)network is .*takes a network, with params.*a layer, with forward.*or a function"
+        ):
             check_gradients(net, np.eye(2))
 
     def test_integer_input_of_a_layer(self):

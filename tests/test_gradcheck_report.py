@@ -114,9 +114,13 @@ class TestReport:
 
     def test_one_seed_is_one_report(self):
         def text(seed):
-            return re.sub(r"\d+ ms", "", repr(check_gradients(network(activation="relu"), *batch(), seed=seed)))
+            return re.sub(r"\d+ ms", "", repr(check_gradients(network(activation="relu"), *batch(), rng=seed)))
 
         assert text(1) == text(1)
+        generator = np.random.default_rng(0)
+        drawn, other = text(generator), text(generator)
+        seed = int(re.search(r"seed\s+(\d+)", drawn)[1])
+        assert text(seed) == drawn != other
 
     def test_silent_where_stderr_is_no_terminal(self, capsys):
         assert check_gradients(network(), *batch(), method="loop")

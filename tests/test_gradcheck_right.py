@@ -24,14 +24,14 @@ class TestRightOnesPass:
     @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
     def test_two_layers(self, activation, dtype, method, seed):
         x, t = batch(seed=seed, dtype=dtype)
-        assert check_gradients(network(5, activation, dtype, seed), x, t, method=method, seed=seed)
+        assert check_gradients(network(5, activation, dtype, seed), x, t, method=method, rng=seed)
 
     @pytest.mark.parametrize("seed", range(5))
     @pytest.mark.parametrize("activation", [Relu, Sigmoid])
     def test_deep_networks_with_soft_targets(self, activation, seed):
         rng = np.random.default_rng(seed)
         net = Network(layer_sizes(6, 8, 8, 8, 4, activation=activation, seed=seed))
-        assert check_gradients(net, rng.normal(size=(9, 6)), rng.uniform(size=(9, 4)), seed=seed)
+        assert check_gradients(net, rng.normal(size=(9, 6)), rng.uniform(size=(9, 4)), rng=seed)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_squares_of_softmax(self, seed):

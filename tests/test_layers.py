@@ -498,7 +498,7 @@ def test_a_training_step_runs_without_values(activation):
         loss, gradients = network.loss_and_gradient(x, t)
         for name in network.params:
             network.params[name] -= 0.1 * gradients[name]
-        accuracy = network.accuracy(x, t, chunk=2)
+        accuracy = network.accuracy(x, t, batch_size=2)
         for value, shape in [(loss, ()), (accuracy, ()), *((network.params[k], s) for k, s in shapes.items())]:
             assert value.device.type == "meta"
             assert value.dtype == backend.xp.float32

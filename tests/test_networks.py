@@ -405,7 +405,7 @@ def test_accuracy_for_any_size_and_kind_of_target(case, rng, size):
     hot, soft = case.asarray(np.eye(2)[labels]), case.asarray(0.3 + 0.4 * np.eye(2)[labels])
     with case.computing():
         scores = network.predict(x)
-        values = [network.accuracy(x, target, chunk=6) for target in (t, hot, soft)]
+        values = [network.accuracy(x, target, batch_size=6) for target in (t, hot, soft)]
         values.append(network.accuracy(x, t))
     expected = np.mean(np.argmax(case.host(scores), axis=-1) == labels)
     for value in values:

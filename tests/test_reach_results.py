@@ -167,7 +167,7 @@ def test_a_sample_of_the_entries_says_what_it_can_tell(many):
     assert np.isfinite(check.numerical["A"]).sum() == 30
     assert "30 of 3000 entries of A, drawn with seed 0: a mistake in 9.5 % of them shows with 95%" in check.notes[0]
     assert "one in a single entry with 1 %" in check.notes[0]
-    other = check_gradients(f, A, gradient=gradient, entries=30, seed=1)
+    other = check_gradients(f, A, gradient=gradient, entries=30, rng=1)
     assert (check.verdicts["A"] != other.verdicts["A"]).any()
     json.dumps(check.to_dict())
     read(check._repr_html_())

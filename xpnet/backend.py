@@ -174,6 +174,12 @@ def random_generator(rng, purpose, *part):
     return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(stream, *part)))
 
 
+def seed_of(rng):
+    """Return the seed ``rng``, or one drawn from the generator ``rng``. Raises as ``random_generator`` does."""
+    generator = random_generator(rng, "batches")
+    return int(generator.integers(2**63)) if generator is rng else int(rng)
+
+
 def _version(package):
     from importlib import metadata  # takes longer to import than all of xpnet
 

@@ -1,13 +1,7 @@
 """The mini-batches of a training: which samples each step is given, drawn on the host from a seed (book, 4.2.3)."""
 
-from .backend import random_generator
+from .backend import random_generator, seed_of
 from .scalars import require_count
-
-
-def seed_of(rng):
-    """Return the seed ``rng``, or one drawn from the generator ``rng``. Raises as ``random_generator`` does."""
-    generator = random_generator(rng, "batches")
-    return int(generator.integers(2**63)) if generator is rng else int(rng)
 
 
 def epochs_of_batches(size, batch_size, rng, *, epochs=None, iterations=None, replacement=False, first=1):

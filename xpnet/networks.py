@@ -144,22 +144,22 @@ class Network(Described):
             warnings.warn(ONE_SCORE, stacklevel=2)
         return self.last_layer.forward(scores, t)
 
-    def accuracy(self, x: Array, t: Array, *, chunk: int | None = None) -> Array:
+    def accuracy(self, x: Array, t: Array, *, batch_size: int | None = None) -> Array:
         """Return the share, in [0, 1], of inputs ``x`` (N, D) whose largest score is the class ``t`` names.
 
         Scores and inputs may have further axes in between, as in sequences: then ``t`` holds labels (N, T) or weights
         (N, T, C), and every place counts. ``t`` holds integer labels (N,), or one-hot or soft weights (N, C), of which
-        the largest counts. Works through ``chunk`` samples at a time: by default 2,000 on the host, where intermediate
+        the largest counts. Takes ``batch_size`` samples at a time: by default 2,000 on the host, where intermediate
         results stay in the processor's cache, and 10,000 elsewhere. A sample whose scores or weights hold NaN counts
         as wrong; a network with one score, which names no class, gets NaN. Raises as ``predict`` does, TypeError if
-        ``t`` holds no real numbers or labels are floats, and ValueError if it does not fit or ``chunk`` is not
+        ``t`` holds no real numbers or labels are floats, and ValueError if it does not fit or ``batch_size`` is not
         positive.
         """
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
-        chunk = (2000 if on_host(x) else 10_000) if chunk is None else chunk
-        require_count("chunk", chunk)
+        batch_size = (2000 if on_host(x) else 10_000) if batch_size is None else batch_size
+        require_count("batch_size", batch_size)
         words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample
         if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
             raise ValueError(
@@ -167,8 +167,8 @@ class Network(Described):
                 "labels (N,) or weights (N, C), for at least one sample"
             )
         right, places = [], 0
-        for start in range(0, x.shape[0], chunk):
-            stop = min(start + chunk, x.shape[0])
+        for start in range(0, x.shape[0], batch_size):
+            stop = min(start + batch_size, x.shape[0])
             scores = self.predict(x[start:stop, ...])
             labels = classes_of(t[start:stop, ...], scores, x)
             if scores.shape[-1] == 1:

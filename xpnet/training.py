@@ -12,8 +12,8 @@ from array_api_compat import array_namespace, device
 
 from .annotations import Array, Seed
 from .arrays import copies, detached, put
-from .backend import to_numpy
-from .batches import epochs_of_batches, remaining, require_counts, seed_of, steps_per_epoch
+from .backend import seed_of, to_numpy
+from .batches import epochs_of_batches, remaining, require_counts, steps_per_epoch
 from .compiling import compiled
 from .describing import record_in_words
 from .diagnosis import (

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..annotations import Map
+from ..annotations import Map, Seed
+from ..backend import seed_of
 from ..state import unchanged
 from ..steps import require_step
 from .audit import audit as audited
@@ -31,7 +32,7 @@ __all__ = ["GradientCheck", "check_gradients"]
 
 
 def check_gradients(
-    net: Any,
+    network: Any,
     *inputs: Any,
     gradient: Any = None,
     backward: Callable[..., Any] | None = None,
@@ -43,13 +44,13 @@ def check_gradients(
     tolerance: float | None = None,
     audit: int = 16,
     worst: int = 3,
-    seed: int = 0,
+    rng: Seed = 0,
     progress: bool = True,
     map: Map | None = None,
 ) -> GradientCheck:
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
-    ``net`` and its ``inputs`` are one of these; arrays of floats are differentiated, anything else is passed through:
+    ``network`` and its ``inputs`` are one of these; arrays of floats are differentiated, all else is passed through:
 
     - a network, ours or any object with ``params``, ``loss(x, t)`` and ``gradient(x, t)`` (or whose loss returns both),
       with a batch ``x`` (N, D) and ``t``;
@@ -62,30 +63,30 @@ def check_gradients(
 
     Inputs may be dicts and sequences of arrays. A random generator among them is given to every call as it was.
     ``jacobian=True`` checks every result by itself instead of their random sum. ``entries`` is how many of each array,
-    drawn with ``seed``, the plain loop looks at, ``directions`` along how many all of them move at once: for
+    drawn with ``rng``, the plain loop looks at, ``directions`` along how many all of them move at once: for
     what is too large to be checked whole.
 
     An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default 5e-6 in float64 and 3.5e-4, the square root of
     the unit round-off, in float32, or if it is within a measured error bar that is at most a hundredth of it. The
     others lie on a kink of the loss, where backpropagation may be anything between the one-sided slopes; are undecided,
     because round-off is more than a hundredth of them; or fail. Float32 is measured in float64 where the layers compute
-    with that. ``audit`` entries drawn with ``seed`` are measured once more by the plain loop through ``loss`` itself.
+    with that. ``audit`` entries drawn with ``rng`` are measured once more by the plain loop through ``loss`` itself.
     ``h`` and ``method`` are those of ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows
     a bar on a terminal if the check takes long. ``map``, such as that of a ``ProcessPoolExecutor``, shares the plain
-    loop out, by which whatever is no network of ours is checked; ``net`` must be picklable then. Whatever the check
+    loop out, by which whatever is no network of ours is checked; ``network`` must be picklable then. Whatever the check
     runs is afterwards as it was, also when something raises.
 
-    Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(net, x, t)`` shows it when not. What the
-    gradient gets wrong, an exception included, is told there. Raises TypeError for what has no gradient to be checked
-    and for integer or complex parameters, ValueError for options that do not fit, and what ``net`` raises.
+    Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(network, x, t)`` shows it when not. What
+    the gradient gets wrong, an exception included, is told there. Raises TypeError for what has no gradient to be
+    checked and for integer or complex parameters, ValueError for options that do not fit, and what ``network`` raises.
 
     Source: Deep Learning from Scratch, 5.7.3; the procedure: docs/gradient_checks.md.
     """
     start = time.perf_counter()
-    h = None if h is None else require_step(h)
-    with unchanged(net, gradient, backward, *inputs), warnings.catch_warnings():
+    seed, h = seed_of(rng), None if h is None else require_step(h)
+    with unchanged(network, gradient, backward, *inputs), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the network has one score")  # the check says it itself
-        subject = subject_for(net, inputs, gradient, backward, seed)
+        subject = subject_for(network, inputs, gradient, backward, seed)
         check = GradientCheck(f"{subject.title}, seed {seed}")
         with subject.context() if hasattr(subject, "context") else contextlib.nullcontext():
             for one, rename in of_each_output(subject) if jacobian else [(subject, str)]:
@@ -96,9 +97,9 @@ def check_gradients(
     if check.failed and not jacobian:  # all is as it was given
         names = [p.name for p in check.parameters if p.failed and p.name in check.verdicts]
         failed = {name: (check.backprop[name], check.numerical[name], check.verdicts[name] == "fail") for name in names}
-        with unchanged(net, gradient, backward, *inputs):
+        with unchanged(network, gradient, backward, *inputs):
             check.problems += kept_from_first_call(subject, failed)
-            check.notes += modes(net, inputs)
+            check.notes += modes(network, inputs)
     check.seconds = time.perf_counter() - start
     return check
 

@@ -82,12 +82,13 @@ def _layer(layer, inputs, seed):
 def _network_or_layer(net, x, t, seed):
     """Return what is checked; raise TypeError for what is neither a network nor a layer."""
     if not isinstance(getattr(net, "params", {}), Mapping):
-        raise TypeError(f"net.params is {type(net.params).__name__}; it must be a dict of arrays by name: W1, b1, …")
+        came = type(net.params).__name__
+        raise TypeError(f"network.params is a {came}; it must be a dict of arrays by name: W1, b1, …")
     methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
     if isinstance(net, type) or not all(hasattr(net, method) for method in methods):
         raise TypeError(
-            f"net is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), or "
-            "a layer, with forward(x) and backward(dout)"
+            f"network is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), "
+            "a layer, with forward(x) and backward(dout), or a function, with gradient= or backward="
         )
     if not hasattr(net, "params"):
         subject = Layer(net, x, t, seed)
