@@ -1,6 +1,9 @@
 """A compiled step is the plain step: the same losses and parameters to round-off, or a refusal that says why."""
 
+import contextlib
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -80,7 +83,16 @@ def test_compiled_steps_are_the_plain_steps(case, kind):
     assert_alike(case, found, plain)
 
 
-@pytest.mark.parametrize("options", [{"replacement": True}, {"batch_size": 100}, {"batch_size": 23}, {"batch_size": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"replacement": True},
+        {"replacement": True, "batch_size": 40},
+        {"batch_size": 100},
+        {"batch_size": 23},
+        {"batch_size": 1},
+    ],
+)
 def test_any_batch_size(case, options):
     x, t = data(case)
     plain = trained(case, NETWORKS["relu"](case), x, t, **options)
@@ -217,6 +229,9 @@ class Passing:
     def __init__(self, case):
         self.case = case
 
+    def aside(self, x):
+        """Do nothing."""
+
     def forward(self, x):
         self.aside(x)
         return x
@@ -310,6 +325,84 @@ def test_a_layer_that_a_compiled_step_would_freeze_is_refused(case, Layer):
     with pytest.raises(CompileError, match="step"):
         train(network, x, t, epochs=1, batch_size=5, compile=True)
     assert len(list(train(network, x, t, epochs=1, batch_size=5))) == 1, "the plain step runs"
+
+
+class Elsewhere(Passing):
+    """Computes on a stream of its own, where nothing is recorded."""
+
+    def forward(self, x):
+        with pytest.importorskip("cupy").cuda.Stream():
+            return x * 2.0
+
+
+class Waiting(Passing):
+    def aside(self, x):
+        pytest.importorskip("cupy").cuda.get_current_stream().synchronize()
+
+
+class FromHost(Passing):
+    def forward(self, x):
+        return x * array_namespace(x).asarray([0.9, 1.0, 1.1])
+
+
+CUPY = [case for case in COMPILERS if case.id == "cupy"]
+
+
+@pytest.mark.parametrize("case", CUPY, ids=lambda case: case.id, indirect=True)
+@pytest.mark.parametrize(
+    ("Layer", "why"),
+    [
+        (Elsewhere, "other numbers than the plain one; does a layer compute where it is not recorded"),
+        (Waiting, "it waits for the device"),
+        (FromHost, "it copies numbers from the host"),
+    ],
+)
+def test_what_a_capture_leaves_out_or_forbids_is_told(case, Layer, why):
+    x, t = data(case)
+    network = Network([Affine(case.asarray(np.ones((6, 3)))), Layer(case)])
+    before = case.host(dict(network.params))
+    with pytest.raises(CompileError, match=why):
+        train(network, x, t, epochs=1, batch_size=5, compile=True)
+    np.testing.assert_array_equal(case.host(network.params["W1"]), before["W1"])
+    assert trained(case, NETWORKS["relu"](case), x, t, compile=True)[0].shape == (15,), "the next capture works"
+
+
+def first_epoch(training):
+    next(training)
+    training.close()
+
+
+@pytest.mark.parametrize("case", CUPY, ids=lambda case: case.id, indirect=True)
+@pytest.mark.parametrize("use", [repr, first_epoch, list], ids=["unread", "closed", "to its end"])
+@pytest.mark.parametrize("last", [Passing, Waiting], ids=["captured", "refused"])
+@pytest.mark.filterwarnings("ignore:nothing was trained")
+def test_memory_of_a_captured_training_is_given_back_at_once(case, use, last, monkeypatch):
+    """Without the garbage collector, which nobody calls when a GPU is full."""
+    cupy = pytest.importorskip("cupy")
+    used, pools = cupy.get_default_memory_pool().used_bytes, weakref.WeakSet()
+
+    class Watched(cupy.cuda.MemoryPool):
+        def __init__(self):
+            super().__init__()
+            pools.add(self)
+
+    monkeypatch.setattr(cupy.cuda, "MemoryPool", Watched)
+    network, (x, t) = Network([Affine(case.asarray(np.ones((6, 3)))), last(case)]), data(case, 20)
+    gc.collect()
+    gc.disable()
+    try:
+        network.loss(x[:1, :], t[:1, :])  # what layers remember of a batch is no part of it
+        before = used()
+        with contextlib.suppress(CompileError):
+            training = train(network, x, t, epochs=2, batch_size=5, compile=True)
+            assert len(pools) == 1
+            use(training)
+            del training
+        network.loss(x[:1, :], t[:1, :])
+        assert not pools
+        assert used() == before
+    finally:
+        gc.enable()
 
 
 class OfTheBook:

@@ -135,6 +135,15 @@ def to_numpy(x: Array, *, page_locked: bool = False) -> np.ndarray:
     return x.astype("float32") if x.dtype.name == "bfloat16" else x
 
 
+def computing_beside(things):
+    """Return a context in which is computed where the first array among ``things`` lies that has a GPU for its own.
+
+    CuPy computes on a thread's current device, which in a new thread is the first; the others look at the arrays.
+    """
+    arrays = (thing for thing in things if type(thing).__module__.partition(".")[0] == "cupy")
+    return next((array.device for array in arrays if hasattr(array, "device")), contextlib.nullcontext())
+
+
 def memory_of(x):
     """Return (first, last): the addresses between which the numbers of an array lie, or None where no one can write."""
     library = type(x).__module__.partition(".")[0]

@@ -3,8 +3,8 @@
 import ctypes
 import threading
 import warnings
-import weakref
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 
 WORKSPACE = 2**25  # bytes that cuBLAS may use in a captured graph: what NVIDIA advises for its largest devices
@@ -41,8 +41,8 @@ def _matrices(a, b):
 
 
 @contextmanager
-def _captured_products(cupy, products):
-    """Send this thread's ``a @ b`` to ``products``: CuPy refuses its own in a capture, cuBLAS itself does not."""
+def _captured_products(cupy, stream):
+    """Send this thread's ``a @ b`` to cuBLAS itself: CuPy refuses its own in a capture, cuBLAS does not."""
     here, original = threading.get_ident(), cupy.ndarray.__matmul__
 
     def matmul(a, b):
@@ -50,6 +50,7 @@ def _captured_products(cupy, products):
         return products.of(*matrices) if matrices else original(a, b)
 
     with _one_capture:
+        products = _Products(cupy, stream)
         cupy.ndarray.__matmul__ = matmul
         try:
             yield
@@ -57,17 +58,27 @@ def _captured_products(cupy, products):
             del cupy.ndarray.__matmul__  # it is inherited again
 
 
+@cache
+def _cublas(device_id):
+    """Return cuBLAS and a handle of it on this device, the current one; for one capture at a time.
+
+    The handle is never destroyed: that waits for the whole device, which breaks a capture going on in another thread.
+    """
+    cublas = import_module("cupy_backends.cuda.libs.cublas")
+    return cublas, cublas.create()
+
+
 class _Products:
-    """Products of matrices by a cuBLAS handle and a workspace of their own, which live as long as the graph."""
+    """Products of matrices by cuBLAS on a stream, with a workspace from the memory that is the graph's own."""
 
     def __init__(self, cupy, stream):
-        cublas = import_module("cupy_backends.cuda.libs.cublas")
+        cublas, self.handle = _cublas(cupy.cuda.Device().id)
         self.cupy, self.library = cupy, ctypes.CDLL(cublas.__file__)  # its symbols are those of the cuBLAS CuPy uses
-        self.handle, self.workspace = cublas.create(), cupy.empty(WORKSPACE, dtype="uint8")
-        weakref.finalize(self, cublas.destroy, self.handle)
-        cublas.setStream(self.handle, stream.ptr)  # which takes back a workspace given before
-        memory = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(WORKSPACE)
-        self.library.cublasSetWorkspace_v2(ctypes.c_void_p(self.handle), *memory)
+        self.workspace = cupy.empty(WORKSPACE, dtype="uint8")
+        cublas.setStream(self.handle, stream.ptr)  # which takes back the workspace given before
+        arguments = ctypes.c_void_p(self.handle), ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(WORKSPACE)
+        if status := self.library.cublasSetWorkspace_v2(*arguments):
+            raise RuntimeError(f"cuBLAS answered a workspace with status {status}")
 
     def operand(self, x):
         """Return a matrix whose rows or columns lie together, its leading dimension, and whether it lies flipped."""
@@ -98,7 +109,6 @@ def recorded_by_cupy(step, practice, arrays):
     cupy, where = import_module("cupy"), arrays[1].device
     with where:
         stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
-        products = _Products(cupy, stream)
 
     @contextmanager
     def aside():
@@ -113,7 +123,7 @@ def recorded_by_cupy(step, practice, arrays):
                 current.wait_event(stream.record())
 
     # a pool of its own, or what the graph sets free would be given to others: cupy issue 9655
-    with aside(), cupy.cuda.using_allocator(pool.malloc), _captured_products(cupy, products):
+    with aside(), cupy.cuda.using_allocator(pool.malloc), _captured_products(cupy, stream):
         step(*practice)  # kernels are compiled, and the pool filled, before the capture
         stream.begin_capture()
         try:
@@ -128,6 +138,6 @@ def recorded_by_cupy(step, practice, arrays):
         with aside():
             for _ in range(count):
                 graph.launch(stream)
-        return products, pool  # which live as long as the graph
+        return pool  # which lives as long as the graph
 
     return launch

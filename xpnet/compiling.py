@@ -10,13 +10,18 @@ from importlib import import_module
 
 from array_api_compat import array_namespace, device
 
-from .arrays import detached
+from .arrays import copies, detached, put
 from .capturing import recorded_by_cupy, recorded_by_torch
-from .repeating import Trial, origins, results, twin_of
+from .repeating import Trial, origins, results, same_step, twin_of
 
 LOOKS = "reads numbers on the host, as if and float() do, or its shapes depend on them"
 REASONS = (  # what the libraries say of a step that cannot be recorded, and what is said here
     ("Tracer|Concret|DataDependent|data-dependent|DynamicOutputShape|D2H|\\.numpy\\(\\)|synchroniz", LOOKS),
+    (
+        "H2D",
+        "copies numbers from the host, as for lists and NumPy arrays; make such arrays once, before the first step",
+    ),
+    ("StreamCapture", "waits for the device, or does what a capture does not allow"),
     ("cuBLAS", "multiplies in a way that CuPy does not record; a @ b of two matrices it does"),
 )
 
@@ -41,8 +46,8 @@ def compiled(step, network, x, t, steps, batch):
         trial = Trial(step, network)
     except Exception as error:
         raise CompileError(f"the network cannot be copied, as compiling a step needs ({_line(error)})") from error
-    first = xp.arange(batch, device=device(x))
-    arrays = list(map(detached, network.params.values())), x, t, first, (first + 1) % x.shape[0]
+    rows = xp.arange(batch, device=device(x))
+    arrays = list(map(detached, network.params.values())), x, t, rows % x.shape[0], (rows + 1) % x.shape[0]
 
     def function(parameters, x, t, chosen):
         loss, *moves = results(step, twin_of(trial.copies[0], parameters), x, t, chosen)
@@ -139,7 +144,16 @@ def _replayed(record, function, held, x, t, steps, batch):
         recorded[which][0](count)
         return xp.asarray(losses[:count], copy=True)
 
-    run(order[:0, :])
+    rows = (xp.arange(batch, device=where) + 1) % x.shape[0]  # others than it was recorded on
+    before = copies(held)
+    expected = function(list(before.values()), x, t, rows)
+    loss, after = run(rows[None, :])[0], copies(held)
+    put(held, before)
+    if not same_step(expected, loss, before, after):
+        raise CompileError(
+            "repeated on another batch, the recorded step gives other numbers than the plain one; does a layer compute "
+            "where it is not recorded, such as on a CUDA stream of its own?"
+        )
     return run
 
 

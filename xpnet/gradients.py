@@ -90,7 +90,7 @@ def gradient_descent(
     if not is_number(lr, math.isfinite):
         raise ValueError(f"lr is {lr!r}; it must be a finite number, above 0 to go downhill")
     require_count("step_num", step_num, lowest=0)
-    x = xp.asarray(detached(init_x), copy=True)
+    x = xp.asarray(detached(init_x), device=device(init_x), copy=True)
     path, near = [x], default_step(x.dtype, xp)
     if bool(xp.any(x + near == x)):  # a start so far out has a scale of its own
         near = step_for(x)

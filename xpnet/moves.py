@@ -71,6 +71,7 @@ def both_sides(f, x, h, progress=None, places=None, map=None):
         from .workers import shared_out
 
         parts = shared_out(map, _ends_elsewhere, (f, x), moves, progress)
+        parts = [[xp.asarray(n, device=device(x)) for n in part] for part in parts]  # they may come by another GPU
     shape = (2, *x.shape) if places is None else (2, len(chosen))
     values, steps = (xp.reshape(xp.reshape(xp.concat(n), (-1, 2)).T, shape) for n in zip(*parts, strict=True))
     if bool(xp.any(steps == 0)):

@@ -140,8 +140,16 @@ def _parts(thing):
     yield from getattr(thing, "__dict__", {}).items()
 
 
-def _alike(one, other):
-    """Return whether two values are the same, arrays to what the order of a sum may change."""
+def same_step(expected, loss, before, after):
+    """Return whether a step has the ``expected`` (loss, moves), and took these moves from parameters ``before``."""
+    moves = dict(zip(before, expected[1], strict=True))
+    return _alike(loss, expected[0]) and all(
+        _alike(before[name] - after[name], move, stored_beside=before[name]) for name, move in moves.items()
+    )
+
+
+def _alike(one, other, stored_beside=0.0):
+    """Return whether two values are the same, arrays to what the order of a sum may change, and storing the sum."""
     if not is_array_api_obj(one) or not is_array_api_obj(other):
         return type(one) is type(other) and one == other
     one, other = to_numpy(one), to_numpy(other)
@@ -151,8 +159,9 @@ def _alike(one, other):
         return bool((one == other).all())
     import numpy as np
 
-    size = float(np.max(np.abs(other[np.isfinite(other)]), initial=0.0))
-    return np.allclose(one, other, rtol=0, atol=float(np.finfo(one.dtype).eps) ** 0.5 * size, equal_nan=True)
+    size, beside = (float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in (other, to_numpy(stored_beside)))
+    eps = float(np.finfo(one.dtype).eps)
+    return np.allclose(one, other, rtol=0, atol=eps**0.5 * size + 2 * eps * beside, equal_nan=True)
 
 
 def _likelihood(name, told):

@@ -11,7 +11,7 @@ import types
 import weakref
 from functools import partial
 
-from array_api_compat import array_namespace, is_array_api_obj, is_writeable_array
+from array_api_compat import array_namespace, device, is_array_api_obj, is_writeable_array
 
 LEFT_ALONE = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type, property, weakref.ref, io.IOBase),
@@ -181,7 +181,7 @@ def _array_way_back(x):
     if hasattr(x, "requires_grad"):
         return _graph_array_way_back(x)
     xp, shape, writeable = array_namespace(x), x.shape, getattr(getattr(x, "flags", None), "writeable", None)
-    kept = xp.asarray(x, copy=True)
+    kept = xp.asarray(x, device=device(x), copy=True)
 
     def back():
         if x.shape != shape:
@@ -189,7 +189,7 @@ def _array_way_back(x):
         if writeable and not x.flags.writeable:
             x.flags.writeable = True
         if writeable is None or x.flags.writeable:
-            xp.asarray(x)[...] = kept  # without the mask of a masked array
+            xp.asarray(x, device=device(x))[...] = kept  # without the mask of a masked array
         if writeable is False:
             x.flags.writeable = False
 

@@ -12,7 +12,7 @@ from array_api_compat import array_namespace, device
 
 from .annotations import Array, Seed
 from .arrays import copies, detached, put
-from .backend import seed_of, to_numpy
+from .backend import computing_beside, seed_of, to_numpy
 from .batches import epochs_of_batches, remaining, require_counts, steps_per_epoch
 from .compiling import compiled
 from .describing import record_in_words
@@ -109,32 +109,35 @@ def train(
         raise ValueError("on_iteration is called after each step, where compile does not stop; give one of the two")
     learning_rate = require_rate(learning_rate)
     require_data(network.params, x_train, t_train, x_test, t_test)
-    require_updates_arrive(network)
-    size, seed, first, taken = x_train.shape[0], seed_of(rng), 1, 0
-    require_counts(size, batch_size, epochs, iterations)
-    if resume is not None:
-        _require_record(resume, size, batch_size)
-        seed, first, taken = resume.seed, resume.epoch, len(resume.losses)
+    where = computing_beside([x_train])
+    with where:
+        require_updates_arrive(network)
+        size, seed, first, taken = x_train.shape[0], seed_of(rng), 1, 0
+        require_counts(size, batch_size, epochs, iterations)
+        if resume is not None:
+            _require_record(resume, size, batch_size)
+            seed, first, taken = resume.seed, resume.epoch, len(resume.losses)
 
-    x, t, step = detached(x_train), detached(t_train), _step_by(gradient, learning_rate)
-    descend = partial(_descend, network, x, t, step, on_iteration)
-    if compile:
-        descend = _compiled(network, x, t, step, batch_size if replacement else min(batch_size, size), descend)
+        x, t, step = detached(x_train), detached(t_train), _step_by(gradient, learning_rate)
+        descend = partial(_descend, network, x, t, step, on_iteration)
+        if compile:
+            descend = _compiled(network, x, t, step, batch_size if replacement else min(batch_size, size), descend)
     how = {"epochs": epochs, "iterations": iterations, "replacement": replacement}
     plan = remaining(epochs_of_batches(size, batch_size, seed, first=first, **how), first, taken)
     progress = Progress(learning_rate, batch_size)
-    return Training(_records(network, (x, t, x_test, t_test), plan, descend, progress, seed, resume))
+    return Training(_records(network, (x, t, x_test, t_test), plan, descend, progress, seed, resume), where)
 
 
 class Training(Iterator):
     """A training that goes on while its ``EpochRecord``s are read; given up unread, it says that it trained nothing."""
 
-    def __init__(self, records):
-        self._records, self._begun = records, False
+    def __init__(self, records, where):
+        self._records, self._where, self._begun = records, where, False
 
     def __next__(self):
         self._begun = True
-        return next(self._records)
+        with self._where:
+            return next(self._records)
 
     def close(self):
         """End the training here; the network stays as it is."""

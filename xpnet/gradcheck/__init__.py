@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..annotations import Map, Seed
-from ..backend import seed_of
-from ..state import unchanged
+from ..backend import computing_beside, seed_of
+from ..state import reachable, unchanged
 from ..steps import require_step
 from .audit import audit as audited
 from .census import census
@@ -84,7 +84,7 @@ def check_gradients(
     """
     start = time.perf_counter()
     seed, h = seed_of(rng), None if h is None else require_step(h)
-    with unchanged(network, gradient, backward, *inputs), warnings.catch_warnings():
+    with _as_it_was(network, gradient, backward, *inputs), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the network has one score")  # the check says it itself
         subject = subject_for(network, inputs, gradient, backward, seed)
         check = GradientCheck(f"{subject.title}, seed {seed}")
@@ -97,11 +97,18 @@ def check_gradients(
     if check.failed and not jacobian:  # all is as it was given
         names = [p.name for p in check.parameters if p.failed and p.name in check.verdicts]
         failed = {name: (check.backprop[name], check.numerical[name], check.verdicts[name] == "fail") for name in names}
-        with unchanged(network, gradient, backward, *inputs):
+        with _as_it_was(network, gradient, backward, *inputs):
             check.problems += kept_from_first_call(subject, failed)
             check.notes += modes(network, inputs)
     check.seconds = time.perf_counter() - start
     return check
+
+
+@contextlib.contextmanager
+def _as_it_was(*things):
+    """Compute where the arrays in these things lie, and put back in the end what they are."""
+    with computing_beside(reachable(things)), unchanged(*things):
+        yield
 
 
 def examine(check, subject, h, tolerance, audit, worst, seed, progress, **options):
