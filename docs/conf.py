@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import generated
+from sphinx.util.inspect import TypeAliasForwardRef
 
 import xpnet
 
@@ -27,6 +28,7 @@ add_module_names = False
 python_use_unqualified_type_names = True
 # types of other projects, and those that annotations name but the API page does not have, are not linked
 nitpick_ignore_regex = [("py:class", r"(?!xpnet\.).*|xpnet\.(parameters\.Parameters|differences\.Change)")]
+TypeAliasForwardRef.__repr__ = lambda alias: alias.name  # in a union, too, an alias is shown by its name alone
 autodoc_type_aliases = {name: name for name in ("Array", "FilePath", "Function", "Map", "Seed")}
 
 sphinx_gallery_conf = {
@@ -43,6 +45,8 @@ sphinx_gallery_conf = {
     "nested_sections": False,
     "abort_on_example_error": True,
 }
+
+napoleon_use_ivar = True  # fields of a named tuple as one list
 
 html_theme = "furo"
 html_title = f"xpnet {release}"
@@ -70,14 +74,14 @@ def as_pages(app, name, source):
         source[0] = source[0].replace(f"]({file})", f"]({page})")
 
 
-def with_plain_aliases(app, what, name, item, options, signature, returns):
-    """Show in unions, too, an alias by its name alone."""
-    return tuple(part and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", part) for part in (signature, returns))
+def without_fields(app, what, name, item, skip, options):
+    """Leave out the fields of a named tuple, which its docstring has, and Python calls "Alias for field number 0"."""
+    return True if type(item).__name__ == "_tuplegetter" else None
 
 
 def setup(app):
     """Connect what only this project needs."""
     generated.write()
     app.connect("source-read", as_pages)
-    app.connect("autodoc-process-signature", with_plain_aliases)
+    app.connect("autodoc-skip-member", without_fields)
     app.connect("autodoc-process-docstring", as_plain_text, priority=400)

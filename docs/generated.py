@@ -19,7 +19,7 @@ DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples"
 CHAPTERS = (  # in the order of a reader; what is not among them comes behind
     *("functions", "losses", "derivatives", "gradients", "layers", "output_layers", "networks", "gradcheck"),
-    *("training", "datasets", "saving", "backend"),
+    *("training", "records", "datasets", "saving", "backend"),
 )
 API = """API
 ===

@@ -12,6 +12,7 @@ import pytest
 
 import xpnet
 from xpnet import parallel, plotting
+from xpnet.gradcheck.report import ParameterCheck
 
 PACKAGE = Path(xpnet.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -112,8 +113,9 @@ ALLOWED = {
     "compiling": {"arrays", "capturing", "repeating"},
     "diagnosis": {"arrays", "functions", "backend", "state"},
     "batches": {"backend"},  # for its random numbers
-    "training": {"arrays", "backend", "batches", "compiling", "describing", "diagnosis"},
-    "saving": {"arrays", "backend", "describing", "functions", "training", "__version__"},
+    "records": {"batches", "describing"},
+    "training": {"arrays", "backend", "batches", "compiling", "diagnosis", "records"},
+    "saving": {"arrays", "backend", "describing", "functions", "records", "__version__"},
     "annotations": set(),
     "installing": set(),
     "opening": {"installing"},
@@ -419,6 +421,59 @@ def test_a_docstring_says_what_raises(name):
     assert not missing, f"the docstring does not mention {', '.join(sorted(missing))}"
     if names or validates:
         assert re.search(r"\b[Rr]aises\b", text)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_literals_end_where_a_page_shows_them_end(name):
+    """Of ``EpochRecord`` with a letter behind it, a page would show the backticks."""
+    for node in ast.walk(parse(name.removesuffix(".__init__"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            outside = (ast.get_docstring(node) or "").split("``")[::2]
+            assert not [text for text in outside[1:] if re.match(r"\w", text)]
+
+
+FEW = 4  # arguments, which the sentences of a docstring can describe
+SECTIONS = ("Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns", "Examples")
+
+
+def sections(text):
+    """Return {title: {what its lines name}} of the numpydoc sections of a docstring, in order."""
+    parts = re.split(rf"(?m)^({'|'.join(SECTIONS)})\n-+\n", inspect.cleandoc(text or ""))
+    named = (re.findall(r"(?m)^(?! |>>>)(.+?)(?: : .*)?$", lines) for lines in parts[2::2])
+    return {title: ", ".join(lines).split(", ") for title, lines in zip(parts[1::2], named, strict=True)}
+
+
+def described():
+    """Yield (name, docstring, arguments) of what takes more than a few arguments."""
+    for name, value in ANNOTATED.items():
+        arguments = [p for p in inspect.signature(value).parameters if p != "self"]
+        if len(arguments) > FEW:
+            owner = name.removesuffix(".__init__")
+            text = (
+                value.__doc__ if owner == name else getattr(sys.modules[value.__module__], owner.split(".")[-1]).__doc__
+            )
+            yield owner, text, arguments
+    for record in (xpnet.EpochRecord, xpnet.TrainingState, ParameterCheck):
+        yield record.__name__, record.__doc__, list(record._fields)
+
+
+DESCRIBED = {name: (text, arguments) for name, text, arguments in described()}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_many_arguments_are_described_one_by_one(name):
+    text, arguments = DESCRIBED[name]
+    found = sections(text)
+    assert list(found) == [title for title in SECTIONS if title in found], "sections are in the order of numpydoc"
+    assert [each.lstrip("*") for each in found.get("Parameters") or found["Attributes"]] == arguments
+
+
+def test_sections_are_read():
+    text = "Do it.\n\n    Parameters\n    ----------\n    x, *more : arrays\n        Words: more.\n    h\n        W.\n"
+    assert sections(text) == {"Parameters": ["x", "*more", "h"]}
+    assert {"xpnet.training.train", "xpnet.book_networks.TwoLayerNet", "xpnet.networks.Network.numerical_gradient"} <= {
+        *DESCRIBED
+    }
 
 
 # ── Size ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,9 @@ from .layers import AddLayer, Affine, MulLayer, Relu, Sigmoid, Softmax
 from .losses import cross_entropy_error, mean_squared_error, sum_squared_error
 from .networks import Network
 from .output_layers import IdentityWithLoss, SoftmaxWithLoss, TimeSoftmaxWithLoss
+from .records import EpochRecord, TrainingError
 from .saving import TrainingState, load_parameters, load_training, save_parameters, save_training
-from .training import EpochRecord, TrainingError, train
+from .training import train
 from .training_layers import BatchNormalization, Dropout
 
 __all__ = [

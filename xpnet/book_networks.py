@@ -48,16 +48,37 @@ class SimpleNet(Network):
 class MultiLayerNet(Network):
     """Affine layers with an activation between them, softmax with cross entropy: chapter 6's network of any depth.
 
-    ``hidden_size_list`` has the units of each hidden layer, such as (200, 100). Weights W1, W2, … are normal, with
-    standard deviation ``weight_init_std``: a number, or None for what the activation needs, √(2/n) of the n inputs of a
-    layer with "relu" and √(1/n) with "sigmoid". ``b1``, ``b2``, … are zero. ``rng`` is a seed or a
-    ``numpy.random.Generator``: weights are drawn on the host, so one seed gives the same weights on every backend.
-    ``dtype`` is a name such as "float32"; ``backend`` as in ``xpnet.get_backend``.
-
-    Raises ValueError for sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite
-    number, a dtype that does not train or an unknown activation, BackendError if the backend cannot be used.
+    Weights ``W1``, ``W2``, … are normal; ``b1``, ``b2``, … are zero.
 
     Source: Deep Learning from Scratch, 6.2.2 and 6.5.3 (MultiLayerNet); K. He et al., 2015, section 2.2.
+
+    Parameters
+    ----------
+    input_size : int
+        The number of features.
+    hidden_size_list : sequence of int
+        The units of each hidden layer, such as (200, 100).
+    output_size : int
+        The number of classes.
+    weight_init_std : float
+        The standard deviation of the weights; None is what the activation needs, √(2/n) of the n inputs of a layer with
+        "relu" and √(1/n) with "sigmoid".
+    activation : str
+        "relu" or "sigmoid".
+    rng : int or numpy.random.Generator
+        A seed, or the generator itself. Weights are drawn on the host: one seed gives the same on every backend.
+    dtype : str
+        "float32" or "float64".
+    backend : str or Backend
+        As in ``xpnet.get_backend``.
+
+    Raises
+    ------
+    ValueError
+        For sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite number, a dtype
+        that does not train or an unknown activation.
+    BackendError
+        If the backend cannot be used.
     """
 
     def __init__(
@@ -92,11 +113,27 @@ class MultiLayerNet(Network):
 class TwoLayerNet(MultiLayerNet):
     """Affine, activation, Affine, softmax with cross entropy: the network of chapters 4 and 5.
 
-    Weights ``W1`` (input_size, hidden_size) and ``W2`` (hidden_size, output_size) are normal with standard deviation
-    ``weight_init_std``; ``b1`` and ``b2`` are zero. ``activation`` is "relu" (chapter 5) or "sigmoid" (chapter 4).
-    Other arguments are as in ``MultiLayerNet``. Raises ValueError and BackendError as that does.
-
     Source: Deep Learning from Scratch, 4.5.1 and 5.7.2.
+
+    Parameters
+    ----------
+    input_size : int
+        The number of features D.
+    hidden_size : int
+        The number of hidden units M: ``W1`` is (D, M).
+    output_size : int
+        The number of classes C: ``W2`` is (M, C).
+    weight_init_std : float
+        The standard deviation of the weights.
+    activation : str
+        "relu" (chapter 5) or "sigmoid" (chapter 4).
+    rng, dtype, backend
+        As in ``MultiLayerNet``.
+
+    Raises
+    ------
+    ValueError, BackendError
+        As ``MultiLayerNet`` does.
     """
 
     def __init__(

@@ -29,23 +29,44 @@ def numerical_gradient(
 ) -> Array:
     """Return the central-difference gradient of a scalar function ``f`` at ``x``, in the shape of ``x``.
 
-    ``f`` is called with ``x`` itself, one entry at a time moved by ±h and put back, also when ``f`` raises; so
-    ``lambda W: loss(W)`` and ``lambda _: net.loss(x, t)`` both work. Where ``x`` cannot be written, ``f`` gets a
-    moved copy, and an ``f`` that ignores it is reported.
-
-    ``points=True``: ``x`` holds points (P, …), and ``f`` is differentiated at each.
-    ``stacked=True``: ``f`` maps a stack (S, …) of inputs to S values, so that one call does the work of S; as many
-    inputs go into one stack as fit into ``memory`` bytes. ``x`` itself is not touched.
-    ``map``, such as that of a ``ProcessPoolExecutor``, lets other processes call ``f``, which must be picklable.
-
-    ``h`` is the step, the same for all entries; the divisor is the step as stored. By default it is 2⁻¹³ in float64 and
-    2⁻⁶ in float32 beside entries of size 1, a small part of an entry that is smaller, and another where the values
-    contradict that. A slope far smaller than the largest is less exact, as are all beside a large ``f``. Raises
-    TypeError for integer or complex ``x``, ValueError if ``h`` vanishes beside ``x``, if ``f`` ignores its argument
-    or if it returns anything but one value per input.
+    A slope far smaller than the largest is less exact, as are all beside a large ``f``.
 
     Source: Deep Learning from Scratch, 4.4.
 
+    Parameters
+    ----------
+    f : callable
+        Called with ``x`` itself, one entry at a time moved by ±h and put back, also when ``f`` raises; so
+        ``lambda W: loss(W)`` and ``lambda _: net.loss(x, t)`` both work. Where ``x`` cannot be written, ``f`` gets a
+        moved copy, and an ``f`` that ignores it is reported.
+    x : array
+        Where to differentiate, of float32 or float64.
+    h : float
+        The step, the same for all entries; the divisor is the step as stored. By default it is 2⁻¹³ in float64 and 2⁻⁶
+        in float32 beside entries of size 1, a small part of an entry that is smaller, and another where the values
+        contradict that.
+    points : bool
+        Whether ``x`` holds points (P, …), at each of which ``f`` is differentiated.
+    stacked : bool
+        Whether ``f`` maps a stack (S, …) of inputs to S values, so that one call does the work of S.
+    memory : float
+        With ``stacked``, how many bytes the inputs of one stack may take.
+    map : callable
+        Such as that of a ``ProcessPoolExecutor``: lets other processes call ``f``, which must be picklable.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    TypeError
+        For integer or complex ``x``.
+    ValueError
+        If ``h`` vanishes beside ``x``, ``f`` ignores its argument or returns anything but one value per input.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> numerical_gradient(lambda x: np.sum(x**2), np.asarray([3.0, 4.0]))
     array([6., 8.])
@@ -76,12 +97,34 @@ def gradient_descent(
 ) -> Any:
     """Return the point that ``step_num`` steps x − lr·∇f(x) lead to from ``init_x``, which is left alone.
 
-    With ``return_path=True``, return (point, path): path (step_num + 1, …) begins at ``init_x``. Raises ValueError if
-    ``lr`` is not a finite number or ``step_num`` not a whole number ≥ 0, if the points run away to where a step of the
-    numerical gradient vanishes beside them, and what ``numerical_gradient`` raises.
-
     Source: Deep Learning from Scratch, 4.4.1.
 
+    Parameters
+    ----------
+    f : callable
+        As in ``numerical_gradient``.
+    init_x : array
+        The start, of floats.
+    lr : float
+        The learning rate, above 0 to go downhill.
+    step_num : int
+        At least 0.
+    return_path : bool
+        Whether the points on the way are returned too.
+
+    Returns
+    -------
+    array, or (array, array)
+        The point; with ``return_path`` also the path (step_num + 1, …), which begins at ``init_x``.
+
+    Raises
+    ------
+    ValueError
+        If ``lr`` is not a finite number or ``step_num`` not a whole number, or the points run away to where a step of
+        the numerical gradient vanishes beside them. What ``numerical_gradient`` raises comes through.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> gradient_descent(lambda x: np.sum(x**2), np.asarray([-3.0, 4.0]), lr=0.1).round(6) + 0.0
     array([0., 0.])

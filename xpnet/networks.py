@@ -226,11 +226,31 @@ class Network(Described):
     ) -> dict[str, Array]:
         """Return the gradient of the loss by central differences, a dict with the names of ``params``.
 
-        ``x`` is (N, D) or one sample (D,). ``h`` is the step, ``method`` one of "auto", "difference", "stacked" and
-        "loop", ``memory`` a bound on temporary arrays in bytes: see ``xpnet.differences.loss_changes``. Raises as
-        ``loss`` does, and ValueError for a method that a layer does not allow.
-
         Source: Deep Learning from Scratch, 4.5.1; propagated as finite changes instead of running the network again.
+
+        Parameters
+        ----------
+        x : array
+            A batch (N, D) or one sample (D,).
+        t : array
+            Its targets.
+        h : float
+            The step; by default what suits the way that is taken.
+        method : str
+            "auto", "difference", "stacked" or "loop": see ``xpnet.differences.loss_changes``.
+        memory : float
+            A bound on temporary arrays, in bytes.
+
+        Returns
+        -------
+        dict of arrays
+
+        Raises
+        ------
+        TypeError
+            As ``loss`` does.
+        ValueError
+            As ``loss`` does, and for a method that a layer does not allow.
         """
         changes = self.loss_changes(x, t, h=h, method=method, memory=memory)
         return {name: change.gradient for name, change in changes.items()}

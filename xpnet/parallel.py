@@ -62,18 +62,35 @@ class DataParallel(Described):
     Every rank is given the same batch, computes with its share of the samples, and gets the sum over all ranks:
     ``loss``, ``gradient``, ``loss_and_gradient``, ``accuracy`` and ``numerical_gradient`` are those of the whole batch,
     on every rank the same to the last bit, so ``train`` needs no change. All ranks must call the same in the same
-    order. With ``by_share=True`` each rank is given a batch of its own share of the data, which counts by its samples.
-
-    All ranks begin with the parameters of rank 0. ``settings``, a dict of what must be alike, such as a seed, is
-    compared at the start, as are names, shapes and dtypes, and the first batch. A rank that does not come to a step for
-    ``timeout`` seconds ends the run. ``gpu_aware`` says whether MPI may be given arrays that lie on a GPU; None asks
-    it. The loss must be a mean over the samples; of a layer that looks at the whole batch, as batch normalization does,
-    each rank's sees its own share.
-
-    Raises ValueError on all ranks, naming both sides, if they did not begin alike, or if the loss is no mean; TypeError
-    for what is no communicator and for parameters that MPI cannot add; RankError on all ranks if one goes wrong.
+    order, and begin with the parameters of rank 0. The loss must be a mean over the samples; of a layer that looks at
+    the whole batch, as batch normalization does, each rank's sees its own share.
 
     Source: P. Goyal et al., Accurate, Large Minibatch SGD, 2017, section 3.
+
+    Parameters
+    ----------
+    network : Network
+        This rank's own, built alike on all of them.
+    comm : mpi4py communicator
+        Such as ``MPI.COMM_WORLD``.
+    by_share : bool
+        Whether each rank is given a batch of its own share of the data, which counts by its samples.
+    settings : dict
+        What must be alike on all ranks, such as a seed; compared at the start, as are names, shapes and dtypes, and the
+        first batch.
+    timeout : float
+        For how many seconds a rank may stay away from a step before the run is ended.
+    gpu_aware : bool
+        Whether MPI may be given arrays that lie on a GPU; None asks it.
+
+    Raises
+    ------
+    TypeError
+        For what is no communicator, and parameters that MPI cannot add.
+    ValueError
+        On all ranks, naming both sides, if they did not begin alike, or if the loss is no mean.
+    RankError
+        On all ranks, if one goes wrong.
     """
 
     def __init__(

@@ -148,11 +148,27 @@ class Ranks:
         error: Exception | None = None,
         not_finite: str | None = None,
     ) -> None:
-        """Sum ``buffer`` over all ranks, in place; its words are filled in here, but for the first.
+        """Sum ``buffer`` over all ranks, in place.
 
-        ``error`` is what this rank's part of the step raised, ``not_finite`` says in words that it came to NaN. Then
-        all ranks raise: what they all raised if they did, else RankError; after Ctrl-C on any of them,
-        KeyboardInterrupt.
+        Parameters
+        ----------
+        what : str
+            The step, one of ``STEPS``.
+        buffer : array
+            What is summed, behind ``WORDS`` words, which are filled in here, but for the first.
+        weight : float
+            What this rank's part counts.
+        error : Exception
+            What this rank's part of the step raised.
+        not_finite : str
+            In words, that it came to NaN.
+
+        Raises
+        ------
+        RankError
+            On all ranks, if ``error`` or ``not_finite`` is given on one; what they all raised, if they did.
+        KeyboardInterrupt
+            On all ranks, after Ctrl-C on any of them.
         """
         kind = "stop" if self._interrupted else "error" if error else "not finite" if not_finite else None
         text = f"{type(error).__name__}: {error}" if error else not_finite

@@ -21,7 +21,7 @@ from .arrays import put
 from .backend import to_numpy
 from .describing import record_in_words
 from .functions import namespace
-from .training import EpochRecord
+from .records import EpochRecord
 
 # of the file, to be raised when an older xpnet would misread it: 2 also holds what layers keep, and 3 a seed for each
 # record, from which, with the number of the epoch, its batches are drawn; before, it was a generator's state
@@ -29,10 +29,21 @@ FORMAT = 3
 
 
 class TrainingState(NamedTuple):
-    """What a file holds: ``parameters`` (NumPy arrays by name), ``records``, ``settings`` and xpnet's ``version``.
+    """What a file holds.
 
-    ``layer_state`` is what layers keep beside their parameters, such as running statistics and random generators; None
-    in a file of an xpnet that did not save it.
+    Attributes
+    ----------
+    parameters : dict of NumPy arrays
+        By name.
+    records : list of EpochRecord
+        Of the epochs so far.
+    settings : dict
+        What was given to ``save_training``.
+    version : str
+        That of the xpnet which wrote it.
+    layer_state : dict
+        What layers keep beside their parameters, such as running statistics and random generators; None in a file of an
+        xpnet that did not save it.
     """
 
     parameters: dict[str, Array]
@@ -92,7 +103,7 @@ def save_training(
 ) -> None:
     """Write ``file`` with all that is needed to go on: parameters, what layers keep, ``records``, your ``settings``.
 
-    ``records`` are the ``EpochRecord``s of ``train``, the last of them made just now; its seed and epoch say which
+    ``records`` are each ``EpochRecord`` of ``train``, the last made just now; its seed and epoch say which
     batches come next. ``settings`` is a dict of strings, numbers, truth values and None, for you to read again. The
     file is replaced as a whole: if anything fails, the one that was there is untouched. A process killed in the
     middle may leave a file with a name like ``.FILE.1234.tmp``, which can be deleted. Of the ranks of a

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from array_api_compat import array_namespace, device
 
@@ -15,7 +15,6 @@ from .arrays import copies, detached, put
 from .backend import computing_beside, seed_of, to_numpy
 from .batches import epochs_of_batches, remaining, require_counts, steps_per_epoch
 from .compiling import compiled
-from .describing import record_in_words
 from .diagnosis import (
     Progress,
     is_read_only,
@@ -26,39 +25,7 @@ from .diagnosis import (
     require_updates_arrive,
     too_large,
 )
-
-
-class TrainingError(ArithmeticError):
-    """A training that went wrong: the loss or a parameter became NaN or infinite. The message names the likely cause.
-
-    ``epoch`` and ``iteration`` say when; ``parameters`` are the last good ones, those from before that epoch, which
-    the network holds again.
-    """
-
-    def __init__(self, message: str, epoch: int, iteration: int, parameters: dict[str, Array]) -> None:
-        super().__init__(message)
-        self.epoch, self.iteration, self.parameters = epoch, iteration, parameters
-
-    def __reduce__(self):  # an exception is otherwise made again from its message alone
-        return type(self), (*self.args, self.epoch, self.iteration, self.parameters)
-
-
-class EpochRecord(NamedTuple):
-    """What an epoch reached: numbers on the host, with ``losses`` one per iteration as a NumPy array.
-
-    The batches of the epoch were drawn from ``seed`` and the number of the epoch; so ``train`` can go on behind it.
-    """
-
-    epoch: int
-    iteration: int
-    loss: float
-    train_accuracy: float
-    test_accuracy: float | None
-    losses: Array
-    seed: int | None = None
-
-    def __repr__(self):
-        return record_in_words(self)
+from .records import EpochRecord, TrainingError, require_record
 
 
 def train(
@@ -81,27 +48,68 @@ def train(
 ) -> Iterator[EpochRecord]:
     """Train ``network`` in place by gradient descent on mini-batches, and yield an ``EpochRecord`` after each epoch.
 
-    ``x_train`` (N, D) and ``t_train``, labels (N,) or weights (N, C), lie on the network's device; test data are
-    optional. ``epochs`` or ``iterations`` says how long (the last epoch of ``iterations`` may be cut short);
-    ``replacement=True`` draws every batch from all samples, as the book does, instead of using every sample once an
-    epoch. ``gradient`` is "backpropagation" or "numerical". ``rng`` is a seed, or a ``numpy.random.Generator`` from
-    which one is drawn; the same seed gives the same batches on every backend. ``on_iteration``, if given, is called
-    without arguments after each update. Nothing waits for the device within an epoch.
-
-    ``resume`` is the last record of a run that stopped, with ``network`` as it was then, what its layers keep
-    included (see ``xpnet.load_training``): with the same data and settings, the run goes on as if it had not stopped,
-    from the seed in the record, on NumPy bit for bit (with one number of BLAS threads). ``epochs`` and ``iterations``
-    count from the very beginning. An epoch that was cut short is finished, and its record comes again.
-
     Everything is checked at once, but nothing is trained until the records are read: ``for record in train(...)``.
-    Warns if nobody reads them, if inputs are beyond 20, such as images that nobody has divided by 255, and if an epoch
-    leaves the loss above that of a network that answers nothing. Raises ValueError for counts that are not positive, a
-    learning rate that is not a positive number, data whose shapes or devices do not fit, parameters that are none or,
-    in a dict, cannot be written, a gradient that has not the shape of its parameter, or a ``resume`` that does not fit;
-    TypeError for data that are not arrays of one library, and for parameters and gradients that are no floats of 32
-    bits or more; TrainingError after an epoch in which the loss or a parameter became NaN or infinite.
+    Nothing waits for the device within an epoch.
 
     Source: Deep Learning from Scratch, 4.5.2 and 5.7.4.
+
+    Parameters
+    ----------
+    network : Network
+        Ours or your own, with ``params``, ``loss``, ``gradient`` and ``accuracy``.
+    x_train : array (N, D)
+        Inputs, on the device of the network.
+    t_train : array
+        Labels (N,) or weights (N, C).
+    x_test, t_test : arrays
+        Others, of which the records tell the accuracy.
+    epochs : int
+        How often to go through the data, counted from the very beginning.
+    iterations : int
+        How many steps, instead; the last epoch may be cut short.
+    batch_size : int
+        The samples of a step.
+    learning_rate : float
+        What a gradient is multiplied by in a step, above 0.
+    replacement : bool
+        Whether every batch is drawn from all samples, as in the book, or every sample is used once in an epoch.
+    gradient : str
+        "backpropagation" or "numerical".
+    rng : int or numpy.random.Generator
+        A seed, or what one is drawn from; one seed gives the same batches on every backend.
+    on_iteration : callable
+        What is called without arguments after each step.
+    resume : EpochRecord
+        The last of a run that stopped, with ``network`` as it was then, what its layers keep included (see
+        ``xpnet.load_training``). With the same data and settings the run goes on from the record's seed as if it had
+        not stopped: on NumPy bit for bit, with one number of BLAS threads. An epoch that was cut short is finished, and
+        its record comes again.
+    compile : bool
+        Whether JAX, PyTorch or CuPy records the step once and repeats it, which saves the time that Python takes.
+
+    Yields
+    ------
+    EpochRecord
+
+    Raises
+    ------
+    ValueError
+        For counts and rates that are not positive, data whose shapes or devices do not fit, parameters that are none
+        or, in a dict, cannot be written, a gradient of another shape than its parameter, or an unfit ``resume``.
+    TypeError
+        For data that are not arrays of one library, parameters and gradients that are no floats of 32 bits or more.
+    CompileError
+        If the step cannot be compiled.
+    TrainingError
+        After an epoch in which the loss or a parameter became NaN or infinite.
+
+    Warns
+    -----
+    UserWarning
+        If inputs are beyond 20, such as images that nobody has divided by 255, or an epoch leaves the loss above that
+        of a network that answers nothing.
+    RuntimeWarning
+        If nobody reads the records.
     """
     if gradient not in ("backpropagation", "numerical"):
         raise ValueError(f"gradient is {gradient!r}; it must be 'backpropagation' or 'numerical'")
@@ -115,7 +123,7 @@ def train(
         size, seed, first, taken = x_train.shape[0], seed_of(rng), 1, 0
         require_counts(size, batch_size, epochs, iterations)
         if resume is not None:
-            _require_record(resume, size, batch_size)
+            require_record(resume, size, batch_size)
             seed, first, taken = resume.seed, resume.epoch, len(resume.losses)
 
         x, t, step = detached(x_train), detached(t_train), _step_by(gradient, learning_rate)
@@ -129,7 +137,7 @@ def train(
 
 
 class Training(Iterator):
-    """A training that goes on while its ``EpochRecord``s are read; given up unread, it says that it trained nothing."""
+    """A training that goes on while its records are read; given up unread, it says that it trained nothing."""
 
     def __init__(self, records, where):
         self._records, self._where, self._begun = records, where, False
@@ -275,21 +283,3 @@ def _look_at(network, data, epoch, losses, progress):
 
 def _kept_by_layers(network):
     return network.layer_state() if hasattr(network, "layer_state") else {}
-
-
-def _require_record(resume, size, batch_size):
-    """Raise unless ``resume`` is the record of a run on ``size`` samples in batches of ``batch_size``."""
-    if not isinstance(resume, EpochRecord):
-        raise TypeError(f"resume is {type(resume).__name__}; it must be an EpochRecord, the last one of a run")
-    count, steps = len(resume.losses), steps_per_epoch(size, batch_size)
-    if not 0 < count <= steps or (resume.epoch - 1) * steps + count != resume.iteration:
-        raise ValueError(
-            f"resume is at epoch {resume.epoch}, iteration {resume.iteration}, which {size} samples in batches of "
-            f"{batch_size} never reach; go on with the data and the batch_size that the run began with"
-        )
-    if resume.seed is None:
-        raise ValueError(
-            "resume carries no seed: it was saved by an xpnet that drew batches in another way, and going on would "
-            "take samples twice; finish the run with that xpnet (load_training(file).version), or begin a new one, "
-            "without resume, from the parameters that it reached"
-        )

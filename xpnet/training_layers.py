@@ -52,12 +52,32 @@ class Dropout(Remembers):
 class BatchNormalization(Remembers):
     """γ·(x − μ)/√(σ² + ε) + β with each feature's mean and variance over the batch ``x`` (N, D).
 
-    In evaluation μ and σ² are the running averages of those of training, ``running_mean`` and ``running_var`` (D,),
-    which move by 1 − ``momentum`` of the way at every forward; they begin at 0 and 1. The layer owns the arrays
-    ``gamma`` and ``beta`` (D,) and keeps their gradients as ``dgamma`` and ``dbeta``. Raises TypeError if they are not
-    arrays of floats of one library, ValueError if their shapes do not fit or ``momentum`` is not in [0, 1].
+    In evaluation μ and σ² are running averages of those of training. ``dgamma`` and ``dbeta`` are the gradients of
+    ``gamma`` and ``beta``.
 
     Source: Deep Learning from Scratch, 6.3; Ioffe and Szegedy, Batch Normalization (2015).
+
+    Parameters
+    ----------
+    gamma : array (D,)
+        γ, which the layer owns and learns.
+    beta : array (D,)
+        β, likewise.
+    momentum : float
+        In [0, 1]: the averages move by 1 − ``momentum`` of the way at every forward in training.
+    running_mean : array (D,)
+        The average μ at the beginning, by default 0.
+    running_var : array (D,)
+        The average σ² at the beginning, by default 1.
+    epsilon : float
+        ε.
+
+    Raises
+    ------
+    TypeError
+        If ``gamma`` and ``beta`` are not arrays of floats of one library.
+    ValueError
+        If their shapes do not fit, or ``momentum`` is not in [0, 1].
     """
 
     parameters = ("gamma", "beta")

@@ -26,18 +26,39 @@ def load_mnist(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return ``(x_train, t_train), (x_test, t_test)`` as arrays of the backend: 60,000 and 10,000 digits.
 
-    Images are (N, 784), or (N, 1, 28, 28) with ``flatten=False``; float32 in [0, 1], or uint8 in 0…255 with
-    ``normalize=False``. Labels are int64 (N,), or with ``one_hot_label=True`` float32 (N, 10).
-
-    ``folder`` names other files in the same layout, compressed or not: Fashion-MNIST, KMNIST, EMNIST. Names may have
-    dots for dashes, and torchvision's folder ``raw`` is found. The number of classes is then the largest training label
-    plus one. ``backend`` is as in ``xpnet.get_backend``. ``share=(rank, ranks)`` keeps the samples rank, rank + ranks,
-    rank + 2·ranks … of both parts, and never holds the others. Raises FileNotFoundError if a file is missing and
-    ValueError if one is damaged, has less than ``ranks`` samples, or the files do not belong together; the message
-    names the file. Also ValueError for what is no share.
-
     Source: Deep Learning from Scratch, 3.6.1; MNIST by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 
+    Parameters
+    ----------
+    normalize : bool
+        Whether images are float32 in [0, 1], or uint8 in 0…255.
+    flatten : bool
+        Whether images are (N, 784), or (N, 1, 28, 28).
+    one_hot_label : bool
+        Whether labels are float32 (N, 10), or int64 (N,).
+    folder : str or path
+        Where other files in the same layout lie, compressed or not: Fashion-MNIST, KMNIST, EMNIST. Names may have dots
+        for dashes, and torchvision's folder ``raw`` is found. The largest training label plus one is then the number of
+        classes.
+    backend : str or Backend
+        As in ``xpnet.get_backend``.
+    share : tuple of int
+        (rank, ranks) keeps the samples rank, rank + ranks, rank + 2·ranks … of both parts, and never holds the others.
+
+    Returns
+    -------
+    tuple of tuples of arrays
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        For what is no share, and, naming the file, if one is damaged or has less than ``ranks`` samples, or the files
+        do not belong together.
+
+    Examples
+    --------
     >>> (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, backend="numpy")
     >>> x_train.shape, t_train[:5], x_test.shape
     ((60000, 784), array([5, 0, 4, 1, 9]), (10000, 784))

@@ -50,37 +50,66 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare backpropagation with numerical gradients, every entry, and say what was found.
 
-    ``network`` and its ``inputs`` are one of these; arrays of floats are differentiated, all else is passed through:
+    An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), or within a measured error bar that is at most a hundredth
+    of it. The others lie on a kink of the loss, where backpropagation may be anything between the one-sided slopes; are
+    undecided, because round-off is more than a hundredth of them; or fail. Float32 is measured in float64 where the
+    layers compute with that. Whatever the check runs is afterwards as it was, also when something raises.
+
+    What is checked, ``network`` with its ``inputs``, is one of these:
 
     - a network, ours or any object with ``params``, ``loss(x, t)`` and ``gradient(x, t)`` (or whose loss returns both),
       with a batch ``x`` (N, D) and ``t``;
-    - a layer, with ``forward`` and ``backward``, and its inputs: what it returns is weighted with a random ``dout``;
+    - a layer, with ``forward`` and ``backward``, and its inputs: what it returns is weighted by a random ``dout``;
     - a function of PyTorch tensors, a module, or a function of JAX arrays: its own differentiation is checked;
-    - any other function with ``gradient=``: arrays, a function of the inputs, or of the inputs and of a ``dout`` if it
-      returns arrays; its result is in the order of the inputs, with None for those not differentiated;
-    - a function that returns (out, cache), with ``backward=``, a function of (dout, cache); or one that returns (loss,
-      gradient) by itself.
-
-    Inputs may be dicts and sequences of arrays. A random generator among them is given to every call as it was.
-    ``jacobian=True`` checks every result by itself instead of their random sum. ``entries`` is how many of each array,
-    drawn with ``rng``, the plain loop looks at, ``directions`` along how many all of them move at once: for
-    what is too large to be checked whole.
-
-    An entry passes if |a − n| ≤ ``tolerance``·max(|a|, |n|), by default 5e-6 in float64 and 3.5e-4, the square root of
-    the unit round-off, in float32, or if it is within a measured error bar that is at most a hundredth of it. The
-    others lie on a kink of the loss, where backpropagation may be anything between the one-sided slopes; are undecided,
-    because round-off is more than a hundredth of them; or fail. Float32 is measured in float64 where the layers compute
-    with that. ``audit`` entries drawn with ``rng`` are measured once more by the plain loop through ``loss`` itself.
-    ``h`` and ``method`` are those of ``Network.numerical_gradient``. ``worst`` failures are listed. ``progress`` shows
-    a bar on a terminal if the check takes long. ``map``, such as that of a ``ProcessPoolExecutor``, shares the plain
-    loop out, by which whatever is no network of ours is checked; ``network`` must be picklable then. Whatever the check
-    runs is afterwards as it was, also when something raises.
-
-    Returns a ``GradientCheck``, true if all is right: ``assert check_gradients(network, x, t)`` shows it when not. What
-    the gradient gets wrong, an exception included, is told there. Raises TypeError for what has no gradient to be
-    checked and for integer or complex parameters, ValueError for options that do not fit, and what ``network`` raises.
+    - any other function, with ``gradient`` or ``backward``, or one that returns (loss, gradient) by itself.
 
     Source: Deep Learning from Scratch, 5.7.3; the procedure: docs/gradient_checks.md.
+
+    Parameters
+    ----------
+    network : network, layer or function
+        Its parameters are differentiated, and those inputs of a layer or function that are arrays of floats.
+    *inputs : arrays, or dicts and sequences of them
+        All else is passed through; a random generator is given to every call as it was.
+    gradient : arrays or callable
+        What is to be checked of a function: arrays, a function of the inputs, or of the inputs and a ``dout`` if it
+        returns arrays; in the order of the inputs, with None for those not differentiated.
+    backward : callable
+        The same of a function that returns (out, cache): a function of (dout, cache).
+    jacobian : bool
+        Whether every result is checked by itself, instead of their random sum.
+    entries : int
+        How many entries of each array, drawn with ``rng``, the plain loop looks at, if all are too many.
+    directions : int
+        Along how many random directions all entries move at once, for what is larger still.
+    h, method
+        As in ``Network.numerical_gradient``.
+    tolerance : float
+        By default 5e-6 in float64 and 3.5e-4, the square root of the unit round-off, in float32.
+    audit : int
+        How many entries, drawn with ``rng``, are measured once more by the plain loop through ``loss`` itself.
+    worst : int
+        How many failures are listed.
+    rng : int or numpy.random.Generator
+        A seed, or what one is drawn from; the report names it.
+    progress : bool
+        Whether a bar is shown, on a terminal, if the check takes long.
+    map : callable
+        Such as that of a ``ProcessPoolExecutor``: shares out the plain loop, by which all but networks of ours are
+        checked; ``network`` must be picklable then.
+
+    Returns
+    -------
+    GradientCheck
+        True if all is right; ``assert check_gradients(network, x, t)`` shows it when not. What the gradient gets wrong,
+        an exception included, is told there.
+
+    Raises
+    ------
+    TypeError
+        For what has no gradient to be checked, and for integer or complex parameters.
+    ValueError
+        For options that do not fit. What ``network`` itself raises comes through.
     """
     start = time.perf_counter()
     seed, h = seed_of(rng), None if h is None else require_step(h)

@@ -33,14 +33,30 @@ class Entry(NamedTuple):
 class ParameterCheck(NamedTuple):
     """The census of one parameter: how many of its entries were checked, and what became of them.
 
-    ``passed`` agree within the tolerance or the measured error bar, ``zeros`` of them because both are 0; ``kinks`` lie
-    on a kink of the loss, where backpropagation's value is an allowed one; ``undecided`` agree within the error bar,
-    but that is over a hundredth of their value; ``failed`` disagree, ``unseen`` of them counted like those that were
-    looked at closely, because thousands fail alike.
-
-    ``largest`` is the entry with the largest relative error among those that failed, or else passed. ``worst`` lists
-    the failed ones with the largest absolute error, ``hint`` says what all failures have in common. ``how`` and ``h``
-    tell how the numerical gradient was found.
+    Attributes
+    ----------
+    name, shape
+        Of the parameter.
+    how, h
+        In which way, and with which step, the numerical gradient was found.
+    passed : int
+        Those that agree within the tolerance or the measured error bar.
+    kinks : int
+        Those on a kink of the loss, where backpropagation's value is an allowed one.
+    undecided : int
+        Those that agree within the error bar, but that is over a hundredth of their value.
+    failed : int
+        Those that disagree.
+    largest : Entry
+        The largest relative error among those that failed, or else passed.
+    worst : tuple of Entry
+        The failed ones with the largest absolute error.
+    hint : str
+        What all failures have in common.
+    zeros : int
+        Those that passed because both gradients are 0.
+    unseen : int
+        Those that failed and were counted like those looked at closely, because thousands fail alike.
     """
 
     name: str

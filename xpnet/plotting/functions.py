@@ -28,6 +28,23 @@ def secants(f: Function, x: Array, h: float, ax: Any = None, *, span: tuple[floa
     """Draw the lines whose slopes are the forward and the central difference of ``f`` at ``x``, beside the tangent.
 
     Source: Deep Learning from Scratch, figure 4-5.
+
+    Parameters
+    ----------
+    f : callable
+        A function of one number.
+    x : float
+        Where.
+    h : float
+        The step of the differences.
+    ax : matplotlib axes
+        New ones by default.
+    span : (float, float)
+        From where to where on the x axis.
+
+    Returns
+    -------
+    matplotlib axes
     """
     ax, low, high = _with_tangent(f, x, ax, span, color=BLACK, linestyle=":")
     for method, start, style in (("forward", x, LINES[1]), ("central", x - h, LINES[2])):
@@ -54,10 +71,28 @@ def step_errors(
 ) -> Any:
     """Draw by how much forward and central difference of ``f`` at ``x`` miss the known ``derivative``, for many steps.
 
-    ``x`` is a number, or an array () whose dtype decides the precision. Steps that vanish beside ``x``, which
-    ``numerical_diff`` refuses, are left out. ``lines`` are the styles of the two lines.
-
     Source: Deep Learning from Scratch, 4.3.1.
+
+    Parameters
+    ----------
+    f : callable
+        A function of one number.
+    x : float or array ()
+        Where; the dtype of an array decides the precision.
+    derivative : float
+        The true one.
+    steps : array
+        Those that vanish beside ``x``, which ``numerical_diff`` refuses, are left out.
+    ax : matplotlib axes
+        New ones by default.
+    label : str
+        What the legend says beside the method.
+    lines : sequence of dict
+        The styles of the two lines.
+
+    Returns
+    -------
+    matplotlib axes
     """
     ax = subplots()[1] if ax is None else ax
     large_enough = [h for h in to_numpy(steps).tolist() if float(x + h) != float(x) != float(x - h)]
@@ -92,11 +127,31 @@ def descent_path(
     span: tuple[float, float] | None = None,
     label: str = "gradient descent",
 ) -> Any:
-    """Draw the points ``path`` (steps + 1, 2) that gradient descent on ``f`` went through, on contour lines of ``f``.
-
-    ``span`` is (from, to) on both axes; a path that leaves it is cut there. ``f`` is called with single points (2,).
+    """Draw the points that gradient descent on ``f`` went through, on contour lines of ``f``.
 
     Source: Deep Learning from Scratch, figure 4-10.
+
+    Parameters
+    ----------
+    path : array (steps + 1, 2)
+        As from ``gradient_descent(..., return_path=True)``.
+    f : callable
+        A function of single points (2,).
+    ax : matplotlib axes
+        New ones by default.
+    span : (float, float)
+        From where to where on both axes; a path that leaves it is cut there.
+    label : str
+        What the legend says of the path.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError
+        If the path leaves all bounds and there is no ``span``.
     """
     ax = subplots(figsize=(5, 4.6))[1] if ax is None else ax
     walk = to_numpy(path)

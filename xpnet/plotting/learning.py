@@ -8,13 +8,13 @@ from typing import Any
 
 from ..annotations import Array
 from ..backend import to_numpy
-from ..training import EpochRecord
+from ..records import EpochRecord
 from .axes import GREY, LINES, VERMILION, subplots
 from .tiles import as_tiles, classes, mosaic
 
 
 def learning_curves(records: Iterable[EpochRecord], ax: Any = None) -> Any:
-    """Draw the loss and the accuracies of a training, from the ``EpochRecord``s that ``train`` yields.
+    """Draw the loss and the accuracies of a training, from each ``EpochRecord`` that ``train`` yields.
 
     ``ax`` is a pair of axes, for loss and accuracy. Raises ValueError if there is no record.
 
@@ -51,12 +51,33 @@ def images(
     columns: int = 10,
     shape: tuple[int, int] | None = None,
 ) -> Any:
-    """Draw images ``x`` (N, D), (N, H, W) or (N, 1, H, W) as tiles, each below its label and what was predicted.
+    """Draw images as tiles, each below its label and what was predicted.
 
-    ``labels`` and ``predictions`` are classes (N,) or scores (N, C) of which the largest counts. Where they differ, the
-    tile reads "label → prediction" in a frame. ``shape`` is (H, W) if it is not square. Raises ValueError for others.
+    Where these differ, the tile reads "label → prediction" in a frame.
 
     Source: Deep Learning from Scratch, figure 3-24.
+
+    Parameters
+    ----------
+    x : array
+        Images (N, D), (N, H, W) or (N, 1, H, W).
+    labels, predictions : arrays
+        Classes (N,), or scores (N, C) of which the largest counts.
+    ax : matplotlib axes
+        New ones by default.
+    columns : int
+        The tiles in a row.
+    shape : (int, int)
+        (H, W) of images (N, D) that are not square.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit.
     """
     tiles = as_tiles(to_numpy(x), shape)
     labels, predictions = (classes(a, len(tiles)) for a in (labels, predictions))
@@ -101,11 +122,31 @@ def gradient_map(
 ) -> Any:
     """Draw where two gradients of one parameter differ: |a − n| / max(|a|, |n|) of every entry, on a log scale.
 
-    ``backprop`` and ``numerical`` are such as ``network.gradient(x, t)["W1"]`` and
-    ``network.numerical_gradient(x, t)["W1"]``, of one shape. With ``shape=(28, 28)`` each column becomes a tile: one
-    for each unit. Up to 20 entries that differ by more than ``mark`` are ringed. Raises ValueError if shapes differ.
-
     Source: Deep Learning from Scratch, 5.7.3; the measure is that of ``check_gradients``.
+
+    Parameters
+    ----------
+    backprop : array
+        Such as ``network.gradient(x, t)["W1"]``.
+    numerical : array
+        Such as ``network.numerical_gradient(x, t)["W1"]``.
+    ax : matplotlib axes
+        New ones by default.
+    columns : int
+        The tiles in a row.
+    shape : (int, int)
+        Makes each column a tile, one for each unit, such as (28, 28).
+    mark : float
+        Up to 20 entries that differ by more than this are ringed.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
     """
     import numpy as np
     from matplotlib.colors import LogNorm
