@@ -1,4 +1,4 @@
-"""Draw the figures of docs/numerical_gradients.md into this folder: `python docs/figures/draw.py`, some seconds."""
+"""Draw the figures of docs/numerical_gradients.md into this folder: `python docs/figures/draw.py`, half a minute."""
 
 from pathlib import Path
 

@@ -17,9 +17,12 @@
 # write your answer and run it together with the cell below it: `check_gradients` compares what you wrote with
 # numerical gradients, and says what is wrong. Answers are at the end.
 #
-# This needs xpnet with matplotlib: `pip install 'xpnet[plot]'`, or `pip install '.[plot]'` in its repository. In Colab,
-# run `%pip install 'xpnet[plot]'` in a cell of its own first; for a GPU, choose one under *Runtime*, and change the
-# line that begins with `BACKEND`.
+# This needs xpnet with matplotlib: `pip install '.[plot]'` in its repository. In Colab, upload a wheel of it, made by
+# `pip wheel --no-deps .`, and run `%pip install xpnet-0.1.0-py3-none-any.whl matplotlib` in a cell of its own first;
+# for a GPU, choose one under *Runtime*, and change the line that begins with `BACKEND`.
+#
+# All cells together take half a minute. If a training takes minutes, another program uses the processor's cores, and
+# threads wait for each other: restart the kernel and run `%env OMP_NUM_THREADS=1` before anything else.
 
 # %%
 import numpy as np
