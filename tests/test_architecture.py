@@ -95,7 +95,7 @@ COMPUTES = {
         *("functions", "backend", "gradcheck.contracts", "gradcheck.directions", "gradcheck.elsewhere"),
         *("gradcheck.measuring", "gradcheck.verdicts"),
     },
-    "gradcheck.page": set(),
+    "gradcheck.page": {"gradcheck.verdicts"},
     "gradcheck.report": {"gradcheck.page"},
     "gradcheck.census": {"functions", "backend", "gradcheck.report", "gradcheck.verdicts"},
     "gradcheck": {

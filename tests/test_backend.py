@@ -296,7 +296,7 @@ class TestUnusable:
         with pytest.raises(BackendError) as caught:
             get_backend(library)
         assert str(caught.value) == (
-            f"backend='{library}': {library} is not installed. To mend it, run: {install_command(install)}"
+            f"backend='{library}': {library} is not installed. To fix this, run: {install_command(install)}"
             f"{' (or cupy-cuda13x for CUDA 13)' if library == 'cupy' else ''}, or pass backend='numpy'"
         )
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)

@@ -141,7 +141,10 @@ class TestHints:
         assert of(n.T, n).hint == "every entry is that of the transposed matrix"
 
     def test_a_gradient_where_the_loss_has_none(self):
-        assert of([1.0, 2.0, 3.0], [0.0, 0.0, 3.0]).hint == "the loss does not depend on these entries"
+        assert (
+            of([1.0, 2.0, 3.0], [0.0, 0.0, 3.0]).hint
+            == "the loss does not depend on these entries: their gradient should be 0"
+        )
 
     def test_a_weight_decay_in_one_of_the_two(self, rng):
         value, n = rng.normal(size=20), rng.normal(size=20)

@@ -257,7 +257,7 @@ class TestTargets:
 
 # ── While it goes on ────────────────────────────────────────────────────────────────────────────────────────────────
 
-SIGN = "the mean loss of epoch .*, no better than the 2.3 of a network that answers nothing: learning_rate {} is"
+SIGN = "the mean loss of epoch .*, no better than the 2.3 of a network whose answers are all 0: learning_rate {} is"
 
 
 @pytest.fixture(scope="module")

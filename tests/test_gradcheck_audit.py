@@ -48,7 +48,7 @@ class TestAudit:
         [problem] = check.problems
         assert re.match(
             r"the numerical gradient itself is doubtful: at (W1|b1) \(.*\) it is .*, but the plain loop through loss "
-            r"finds .*; the difference of a layer behind \1 is wrong",
+            r"finds .*; is the difference of a layer behind \1 right\?",
             problem,
         )
         agreeing = re.match(r"(\d+) of 16 entries agree with the plain loop", check.audit)[1]

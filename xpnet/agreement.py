@@ -17,7 +17,7 @@ def require_one_dtype(params):
     found = {name: _dtype_name(value) for name, value in params.items()}
     if set(found.values()) not in ({"float32"}, {"float64"}):
         listed = ", ".join(f"{name} {dtype}" for name, dtype in found.items()) or "none"
-        raise TypeError(f"the parameters are {listed}; MPI adds those of a network that are all float32 or all float64")
+        raise TypeError(f"the parameters are {listed}; MPI can add them up only if all are float32 or all float64")
 
 
 def begin_alike(ranks, network, settings):
@@ -61,7 +61,7 @@ def no_mean(network, x, t):
         return None, None
     if closed := not_restorable(network):
         return None, (
-            "whether the loss is a mean over the samples, as it must be, could not be told: to try changes the "
+            "whether the loss is a mean over the samples, as it must be, could not be checked: trying would change the "
             f"{', '.join(closed)} that the network holds"
         )
     found = []
@@ -80,7 +80,8 @@ def no_mean(network, x, t):
         return "the loss is a sum over the samples, but must be a mean: divide it by the number of samples", None
     return None, (
         f"the loss of the first batch is {whole:.6g}, but {mean:.6g} from two parts of it: a layer looks at the whole "
-        "batch, as batch normalization does, or draws at random, as dropout does. Each rank's looks at its own share"
+        "batch, as batch normalization does, or draws at random, as dropout does. On each rank it sees the rank's own "
+        "share only"
     )
 
 

@@ -81,7 +81,7 @@ def get_backend(name: str | Backend | None = None) -> Backend:
     try:
         xp, device = opened(library, device)
     except UnusableError as error:
-        raise BackendError(f"{asked_by}: {error.why}. To mend it, {error.cure}, or {way_out}") from error.__cause__
+        raise BackendError(f"{asked_by}: {error.why}. To fix this, {error.cure}, or {way_out}") from error.__cause__
     return Backend(name, xp, device)
 
 

@@ -42,7 +42,7 @@ def steps_per_epoch(size, batch_size):
 def require_counts(size, batch_size, epochs, iterations):
     """Raise ValueError unless all counts are positive and one of ``epochs`` and ``iterations`` is given."""
     if (epochs is None) == (iterations is None):
-        raise ValueError(f"give epochs or iterations, one of them; got epochs={epochs} and iterations={iterations}")
+        raise ValueError(f"give either epochs or iterations; got epochs={epochs} and iterations={iterations}")
     counts = {"size": size, "batch_size": batch_size, "epochs": epochs, "iterations": iterations}
     for name, count in counts.items():
         if count is not None or name in ("size", "batch_size"):

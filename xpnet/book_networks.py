@@ -167,5 +167,5 @@ def _affine(W, dtype, backend):
     try:
         require_precision("W", W)
     except TypeError as error:
-        raise ValueError(f"dtype is {dtype!r}; parameters are 'float32' or 'float64'") from error
+        raise ValueError(f"dtype is {dtype!r}; it must be 'float32' or 'float64'") from error
     return Affine(W, backend.xp.zeros((W.shape[1],), dtype=W.dtype, device=backend.device))

@@ -152,14 +152,14 @@ class Progress:
                 if mean > self.start and highest > (1 + 10 / self.batch_size**0.5) * self.start:
                     what = f"and began at {self.start:.3g}"
             elif self._is_no_better(mean, guess, network, x):
-                what = f"no better than the {guess:.3g} of a network that answers nothing"
+                what = f"no better than the {guess:.3g} of a network whose answers are all 0"
         self._remember(mean)
         if what is None:
             return None
         self.told, rate = True, self.learning_rate
         return (
             f"the mean loss of epoch {epoch} is {mean:.3g}, {what}: learning_rate {rate:g} is probably too large, and "
-            f"units that it pushed too far do not come back; begin anew with about {rate / 10:g}"
+            f"units that it pushed too far do not come back; start again with about {rate / 10:g}"
         )
 
     def _is_high(self, mean):

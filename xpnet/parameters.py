@@ -73,8 +73,8 @@ class Parameters(Described, Mapping):
             namespace(array, value, names=f"parameters {first} and {name}")
             if value.dtype != array.dtype:
                 raise TypeError(
-                    f"parameter {first} has dtype {array.dtype} and {name} {value.dtype}; they must be of one, or "
-                    "the wider would spread through the network"
+                    f"parameter {first} has dtype {array.dtype} and {name} {value.dtype}; they must be of "
+                    "one dtype, else all that follows would be computed in the wider one"
                 )
             twin = next(other for other in arrays if arrays[other] is value)
             block = name.partition(".")[0] if "." in name else None

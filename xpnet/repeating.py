@@ -75,7 +75,7 @@ class Trial:
         if changed:
             name = min(changed, key=lambda name: _likelihood(name, name in self.rest[0]))
             name = name.removeprefix("network.").removeprefix("_layers.")
-            return f"behind another step, the same batch and parameters give another {name}; {FROZEN}"
+            return f"after another step, the same batch and parameters give another {name}; {FROZEN}"
         if not all(_alike(value, alone[name]) for name, value in itself.items()):
             return (
                 "the network, or a copy of it, does not compute with the parameters it is given, as where a layer "

@@ -110,7 +110,8 @@ def losses_alone(last_layer, scores, t, way):
         one = [last_layer.forward(rows[i : i + 1, ...], t[i % N : i % N + 1, ...]) for i in range(rows.shape[0])]
         losses = xp.reshape(xp.stack([xp.asarray(a, dtype=scores.dtype) for a in one]), scores.shape[:-1])
     if losses.shape != scores.shape[:-1]:
-        raise ValueError(f"{type(last_layer).__name__} gives {tuple(losses.shape)} losses of {tuple(scores.shape)}")
+        came = f"{type(last_layer).__name__} returns losses of shape {tuple(losses.shape)}"
+        raise ValueError(f"{came} for scores of shape {tuple(scores.shape)}")
     return losses
 
 

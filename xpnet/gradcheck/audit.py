@@ -80,6 +80,6 @@ def _singly(reference, judged, chosen):
         name, index, n, measured = wrong[0]
         problems.append(
             f"the numerical gradient itself is doubtful: at {name} {index} it is {n:.6e}, but the plain loop through "
-            f"loss finds {measured:.6e}; the difference of a layer behind {name} is wrong"
+            f"loss finds {measured:.6e}; is the difference of a layer behind {name} right?"
         )
     return f"{line} {furthest:.0e}", problems

@@ -59,7 +59,7 @@ def hint(a, n, failed, samples, value):
     if (a[failed] == 0).all():
         return "backpropagation gives 0 for all of them: forgotten?"
     if (n[failed] == 0).all():
-        return "the loss does not depend on these entries"
+        return "the loss does not depend on these entries: their gradient should be 0"
     return _decay_hint(a[failed], n[failed], value[failed]) or _ratio_hint(a, n, failed, samples)
 
 
@@ -69,6 +69,8 @@ def _decay_hint(a, n, value):
     square = float(xp.sum(value.astype(xp.float64) ** 2))
     if a.size < 3 or not square > 0:
         return ""
+    if float(xp.sum(n * value)) ** 2 > (1 - 1e-6) * square * float(xp.sum(n**2)):
+        return ""  # n is itself a multiple of the values, and a ratio says it more simply
     rate = float(xp.sum(apart * value)) / square
     rest, length = float(xp.sum((apart - rate * value) ** 2)), float(xp.sum(apart**2))
     if not rest <= 1e-4 * length:

@@ -51,8 +51,7 @@ def forward_problems(layers, x, *more, notes=None):
         name, once = type(layer).__name__, answers[0]
         apart = distance(*numbers.host.values())
         if apart > _allowed(once):
-            drawn = f"two calls of forward(x) differ by {apart:.2g} of the largest number: is there dropout?"
-            return [f"{name}.forward answers differently for the same input; {drawn}"]
+            return [is_random(f"{name}.forward(x)", apart, " of the largest number")]
         if apart:
             notes.append(f"two calls of {name}.forward differ by round-off, {apart:.0e}; it is taken into account")
         if once.dtype != x.dtype and namespace(x).isdtype(x.dtype, "real floating"):
@@ -69,6 +68,14 @@ def forward_once(layer, x, *more):
         answer = layer.forward(given, *more)
     require_array(layer, "forward", answer, "an array, its output")
     return xp.asarray(answer, copy=True), xp.all((given == x) | xp.isnan(x))
+
+
+def is_random(what, apart, of=""):
+    """Return the line that says so of ``what``, of which two calls are ``apart``, a share."""
+    if not math.isfinite(apart):
+        return f"{what} is another the second time: its shape, or what is NaN or infinite in it, has changed"
+    cure = "check without dropout, or let every call draw the same numbers"
+    return f"{what} is random: two calls differ by {100 * apart:.3g} %{of}; {cure}"
 
 
 def changes_its_input(layer):
@@ -112,8 +119,7 @@ def loss_problems(first, second, notes):
         return ["the loss is NaN: a label that is no class, or numbers too large?"]
     apart = abs(once - again) / max(abs(once), abs(again)) if once != again else 0.0
     if not apart <= (_allowed(first) if hasattr(first, "dtype") else ROUND_OFF * 2.0**-23):
-        drawn = f"two calls of loss(x, t) differ by {apart:.2g} of it: is there dropout?"
-        return [f"the loss is another one for the same x and t; {drawn}"]
+        return [is_random("loss(x, t)", apart)]
     if apart:
         notes.append(f"two calls of loss(x, t) differ by round-off, {apart:.0e}; it is taken into account")
     return []
@@ -131,8 +137,8 @@ def linear_problems(once, half, gradients):
     if not different:
         return []
     name = different[0]
-    deaf = f"half the loss has the same gradient for {name}: a backward ignores its dout"
-    bent = f"half the loss has not half the gradient for {name}: a backward is not linear in its dout"
+    deaf = f"half of dout gives the same gradient for {name}: a backward ignores its dout"
+    bent = f"half of dout does not give half of the gradient for {name}: a backward must multiply by its dout"
     ignores = all(not _differ(half[name], once[name], _slack(once)) for name in half)
     return _told_apart(once, taken(gradients()).host, gradients) or [deaf if ignores else bent]
 

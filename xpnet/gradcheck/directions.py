@@ -4,7 +4,7 @@ import math
 
 from ..backend import random_generator
 from .measuring import LARGER, scale
-from .verdicts import FAIL, PASS, UNDECIDED, decide, has_kink
+from .verdicts import FAIL, FAR, PASS, UNDECIDED, decide, has_kink
 
 DRAWN = 2  # directions of random signs beside that of the gradients' own
 
@@ -29,6 +29,13 @@ def together(reference, gradients, chosen, *, tolerance, noise=None, seed=0, dra
         if along(reference, gradients, masks, signs, tolerance, noise or {}, tolerance)[0] == FAIL:
             return FAIL, ratio
     return code, ratio
+
+
+def compared(ratio, other):
+    """Return in words what something is beside ``other``, of which it is ``ratio`` times; no factor of nothing."""
+    if abs(ratio) > FAR:
+        return f"is not 0, but {other} is, or nearly so"
+    return f"is {ratio:.5g} times {other}" if ratio else f"is 0, but {other} is not"
 
 
 def _evened(sizes, gradients):

@@ -15,7 +15,9 @@ def of_each_output(subject):
     """
     weights = subject.weights
     if weights is None:
-        raise ValueError("jacobian=True is for functions of which each result has a gradient; this is one number")
+        raise ValueError(
+            "jacobian=True checks each number of an array that is returned; here one number is: leave it out"
+        )
     size = math.prod(weights.shape)
     if size > MOST:
         raise ValueError(f"jacobian=True checks each output by itself, at most {MOST}; there are {size}: leave it out")

@@ -5,7 +5,7 @@ import warnings
 from ..backend import random_generator
 from ..functions import namespace
 from .contracts import in_float64, taken
-from .directions import together
+from .directions import compared, together
 from .elsewhere import scaled
 from .measuring import Reference
 from .verdicts import FAIL, PASS
@@ -99,14 +99,15 @@ def _who(looks, judged, reference, gradients, everything, fine):
                 clear, mask = 4 * looks.tolerance[name], judged[name].codes == PASS  # slopes at kinks do not add up
                 code, ratio = together(looks.reference, looks.gradients, {name: mask}, tolerance=clear, drawn=0)
                 if code == FAIL:
+                    beside = compared(ratio, "what the loss itself says")
                     return [
-                        f"all entries of {name}, moved together: backpropagation is {ratio:.5g} times what the loss "
-                        "itself says, and so is the numerical gradient; the difference of a layer behind it is wrong"
+                        f"all entries of {name}, moved together: backpropagation {beside}, and so is the "
+                        "numerical gradient; the difference of a layer behind it is wrong"
                     ]
     inputs = [name for name in wrong if name in subject.inputs]
     problems = [
-        f"the gradient of {name} that the first layer returns is wrong, {wrong[name]:.4g} times the right one; no "
-        "parameter lies before it, so that no entry shows it"
+        f"the gradient of {name} that the first layer returns is wrong: all entries together, it "
+        f"{compared(wrong[name], 'the right one')}; no parameter lies before it, so that no entry above shows it"
         for name in inputs
     ]
     kept = [name for name in wrong if name not in inputs]

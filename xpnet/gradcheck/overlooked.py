@@ -73,7 +73,7 @@ def _other_input(subject):
 def shared_memory(values):
     """Return (problems, pairs): lines about arrays whose own entries share memory, and pairs that share theirs."""
     problems = [
-        f"entries of {name} share memory with one another, so that none can move alone: give it a copy"
+        f"entries of {name} share memory with one another, so that none can be moved alone: give it a copy"
         for name, value in values.items()
         if shares_memory(value)
     ]

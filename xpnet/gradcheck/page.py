@@ -2,6 +2,8 @@
 
 from html import escape
 
+from .verdicts import FAR
+
 STYLE = """
 .xpnet { font: 14px/1.5 system-ui, sans-serif; max-width: 64em }
 .xpnet table { border-collapse: collapse; margin: .8em 0 }
@@ -67,11 +69,18 @@ def _row(p, verdicts):
     return row + (f"<tr class='what'><td colspan='8'>{'<br>'.join(what)}</td></tr>" if what else "")
 
 
+def both_gradients(entry):
+    """Return in words both gradients of an entry, with their ratio where it tells something."""
+    text = f"numerical {entry.numerical:.5e}, backprop {entry.backprop:.5e}"
+    if entry.ratio != entry.ratio:
+        return text
+    if abs(entry.ratio) > FAR and entry.backprop - entry.backprop == 0:
+        return f"{text}, should be {'0' if entry.numerical == 0 else 'nearly 0'}"
+    return f"{text}, ratio {entry.ratio:.6g}"
+
+
 def _entry(entry):
-    return (
-        f"<code>{escape(str(entry.index))}</code> numerical {entry.numerical:.5e}, backprop {entry.backprop:.5e}, "
-        f"ratio {entry.ratio:.6g}"
-    )
+    return f"<code>{escape(str(entry.index))}</code> {both_gradients(entry)}"
 
 
 def _map(verdicts):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..annotations import Array, FilePath
-from .page import fragment, page
+from .page import both_gradients, fragment, page
 
 WAYS = {"difference": "difference propagation", "stacked": "stacked evaluation", "loop": "plain loop"}
 WAYS["direction"] = "random directions"
@@ -180,8 +180,8 @@ def _of_parameter(p):
     error = f"{p.largest.error:.1e}" if p.largest else ""
     lines = [_row(name, p.checked, p.passed, p.kinks, p.undecided, p.failed, error)]
     shown = [p.largest] if p.failed and p.largest else []
-    for entry in [*shown, *(entry for entry in p.worst if entry != p.largest)]:
-        lines += _line("", _entry(entry))
+    for entry in [*shown, *(entry for entry in p.worst if entry.index != p.largest.index)]:
+        lines += _line("", f"at {entry.index!s}: {both_gradients(entry)}")
     if p.unseen:
         lines += _line("", f"{p.unseen} of them are counted like the {p.failed - p.unseen} looked at closely")
     return lines + _line("", p.hint)
@@ -201,9 +201,3 @@ def _plain(entry):
 def _row(name, *counts):
     alone = textwrap.shorten(name, WIDTH, placeholder=" …)") + "\n" if len(name) > 24 else ""
     return f"{alone}{'' if alone else name:<24}" + "".join(f"{count:>12}" for count in counts)
-
-
-def _entry(entry):
-    return (
-        f"at {entry.index!s}: numerical {entry.numerical:.5e}, backprop {entry.backprop:.5e}, ratio {entry.ratio:.6g}"
-    )

@@ -49,7 +49,7 @@ class Sample(Looks):
     def untested(self, judged):
         """Return (problems, notes) about arrays of which the directions show nothing."""
         still = [name for name, one in judged.items() if one.codes is not None and not (one.a.any() or one.n.any())]
-        return [f"along every direction of {name} both sides are 0: nothing was tested" for name in still], []
+        return [f"along every direction of {name} both gradients are 0: nothing was tested" for name in still], []
 
     def _by_samples(self, bar):
         """Return {name: Judged}, by the plain loop for some entries of each array."""
@@ -79,7 +79,7 @@ class Sample(Looks):
         codes = xp.where(chosen, by_first_look(a, n, self.tolerance[name], 0.0), LEFT_OUT)
         self.notes.append(
             f"{count} of {size} entries of {name}, drawn with seed {self.seed}: a mistake in "
-            f"{100 * (1 - (1 - CERTAIN) ** (1 / count)):.2g} % of them shows with {CERTAIN:.0%}, one in a single entry "
-            f"with {100 * count / size:.2g} %"
+            f"{100 * (1 - (1 - CERTAIN) ** (1 / count)):.2g} % of them would be found with {100 * CERTAIN:.0f} % "
+            f"certainty, one in a single entry with {100 * count / size:.2g} %"
         )
         return self._closely(Judged(a, n, codes, "loop", h), name, chosen & (codes != PASS), gap)

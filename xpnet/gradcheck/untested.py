@@ -1,12 +1,12 @@
 """Arrays of which no entry was decided: what they are when moved together, what elsewhere, and why they are zero."""
 
 from ..functions import namespace
-from .directions import together
+from .directions import compared, together
 from .elsewhere import does_nothing
 from .verdicts import FAIL, KINK, PASS, UNDECIDED
 
 CURE = "check with other inputs or weights"
-UNFELT = f"the loss does not feel it here, as if outputs were saturated, though it does elsewhere: {CURE}"
+UNFELT = f"the loss does not depend on it here, as if outputs were saturated, though it does elsewhere: {CURE}"
 ELSEWHERE = 16  # times the round-off of backpropagation: what it may be at other values
 
 
@@ -22,7 +22,9 @@ def untested_lines(looks, judged):
         problems += wrong
         notes += known
     if len(notes) == len(judged) and all("does nothing" in note for note in notes):
-        problems.append("nothing that is checked changes the loss, here or at other values: is it computed from it?")
+        problems.append(
+            "nothing that is checked changes the loss, here or at other values: is the loss computed from it?"
+        )
     return problems, notes
 
 
@@ -66,7 +68,7 @@ def _undecided_line(looks, name, code, ratio, decided):
     """Return (problems, notes) about undecided entries that were moved together."""
     what = f"the undecided entries of {name}"
     if code == FAIL:
-        return [f"{what}, moved together: backpropagation is {ratio:.5g} times the numerical gradient"], []
+        return [f"{what}, moved together: backpropagation {compared(ratio, 'the numerical gradient')}"], []
     if code == PASS:
         return [], [f"{what} agree when they are moved together"]
     return ([_too_small(looks, name)] if code == UNDECIDED and not decided else []), []
@@ -85,7 +87,7 @@ def _silent_line(looks, one, name):
     what = "on a kink" if kinks else zero
     here, (code, ratio) = f"every entry of {name} is {what}: nothing was tested", at_other_values(looks, name)
     if code == FAIL:
-        return [f"{here}, and with all values moved at random backpropagation is {ratio:.5g} times the right one"], []
+        return [f"{here}, and with all values moved at random backpropagation {compared(ratio, 'the right one')}"], []
     if cause := cause_of_zeros(looks.subject):
         return [f"{here}; {cause}"], []
     if code == PASS and (kinks or has_zero_weights(looks.subject)):

@@ -19,6 +19,7 @@ PASS, KINK, UNDECIDED, FAIL, LEFT_OUT = range(5)
 TOLERANCE = 5e-6  # beside the 1e-7 that the book adds inside its logarithm, which is 1e-6 of a probability of 0.1
 NOISE = 32  # times the unit round-off of the largest entry: what it may do to changes that are propagated
 DECISIVE = 0.01  # the share of an entry up to which an error bar can tell
+FAR = 1e5  # times: of a larger ratio one side is nothing, and by how much the other is larger says nothing
 
 
 def in_words(codes):

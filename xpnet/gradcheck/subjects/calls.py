@@ -236,8 +236,8 @@ class Call:
         difference, size = (abs(once - again).max(), abs(once).max()) if once.shape == again.shape else (1, 1)
         if difference > SAME * size:
             return [
-                f"two calls of {self.name} differ by {100 * difference / size:.2g} %; what is drawn anew has no "
-                "gradient: give its generator or key as an input"
+                f"{self.name} is random: two calls differ by {100 * difference / size:.3g} %; what is drawn anew has "
+                "no gradient: give its generator or key as an input"
             ]
         return []
 

@@ -24,7 +24,7 @@ class WithGradient(Call):
     def gradients(self, changed):
         """Return the claimed gradients; arrays are those of the inputs as given alone."""
         if changed and not callable(self.gradient):
-            raise TypeError(f"the gradient of {self.name} was given as arrays, for the inputs as given alone")
+            raise TypeError(f"the gradient of {self.name} was given as arrays, which belong to these inputs alone")
         return super().gradients(changed)
 
     def takes_dout(self, out):
@@ -34,8 +34,8 @@ class WithGradient(Call):
             return callable(self.gradient) and _requires(self.gradient) == count + 1
         if not callable(self.gradient):
             raise ValueError(
-                f"{self.name} returns shape {tuple(out.shape)}, and the gradient of an array is no array that can be "
-                f"given; give a function of the inputs and of dout, the gradient with respect to what it returns"
+                f"{self.name} returns an array of shape {tuple(out.shape)}, for which gradient= must be a function of "
+                "the inputs and of dout, the gradient of a loss with respect to that array"
             )
         return True
 
