@@ -110,7 +110,8 @@ ALLOWED = {
     "scalars": set(),
     "capturing": set(),
     "repeating": {"arrays", "backend", "layer_state", "state"},
-    "compiling": {"arrays", "capturing", "repeating"},
+    "looping": {"arrays"},
+    "compiling": {"arrays", "capturing", "looping", "repeating"},
     "diagnosis": {"arrays", "functions", "backend", "state"},
     "batches": {"backend"},  # for its random numbers
     "records": {"batches", "describing"},

@@ -5,13 +5,14 @@ the network is run and recorded; the network itself, its layers and yours stay a
 """
 
 import re
+from contextlib import suppress
 from functools import partial
-from importlib import import_module
 
 from array_api_compat import array_namespace, device
 
 from .arrays import copies, detached, put
 from .capturing import recorded_by_cupy, recorded_by_torch
+from .looping import epoch_by_jax, look_by_jax
 from .repeating import Trial, origins, results, same_step, twin_of
 
 LOOKS = "reads numbers on the host, as if and float() do, or its shapes depend on them"
@@ -37,17 +38,15 @@ def compiled(step, network, x, t, steps, batch):
     CompileError where the library has no compiler or refuses it, or what the network remembers changes step by step;
     and what the step itself raises.
     """
-    xp = array_namespace(x)
-    library = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    library = _library(x)
     if library not in _WAYS:
         raise CompileError(f"{library} runs each operation as it comes, there is nothing to compile; leave compile out")
-    evaluated, way = _WAYS[library]
+    evaluated, way, _ = _WAYS[library]
     try:
         trial = Trial(step, network)
     except Exception as error:
         raise CompileError(f"the network cannot be copied, as compiling a step needs ({_line(error)})") from error
-    rows = xp.arange(batch, device=device(x))
-    arrays = list(map(detached, network.params.values())), x, t, rows % x.shape[0], (rows + 1) % x.shape[0]
+    arrays = _given(network, x, t, batch)
 
     def function(parameters, x, t, chosen):
         loss, *moves = results(step, twin_of(trial.copies[0], parameters), x, t, chosen)
@@ -63,6 +62,37 @@ def compiled(step, network, x, t, steps, batch):
         said = f"{type(error).__name__}: {error}"
         why = next((why for sign, why in REASONS if re.search(sign, said)), f"fails in its recorder ({_line(error)})")
         raise CompileError(f"{library} cannot compile this step: it {why}") from error
+
+
+def compiled_look(look, network, parts, batch):
+    """Return run(), which answers as ``look(network, parts)``, a list for ``parts`` (x, t), but compiled.
+
+    It runs as it is where the library has no such compiler or refuses it, or the answer is another the second time.
+    """
+
+    def step(network, x, t):
+        return *look(network, [(x, t)]), network.params
+
+    def function(parameters, parts):
+        return look(twin_of(trial.copies[0], parameters), parts)
+
+    evaluated, _, way = _WAYS[_library(parts[0][0])]
+    with suppress(Exception):  # which it raises again if it is its own
+        if way:
+            trial = Trial(step, network)
+            refuse_unless_repeatable(trial, evaluated(trial.run), _given(network, *parts[0], batch))
+            return way(function, network.params, parts)
+    return partial(look, network, parts)
+
+
+def _library(x):
+    return array_namespace(x).__name__.removeprefix("array_api_compat.").partition(".")[0]
+
+
+def _given(network, x, t, batch):
+    """Return what a trial runs on: parameters, data, and the rows of two batches."""
+    rows = array_namespace(x).arange(batch, device=device(x))
+    return list(map(detached, network.params.values())), x, t, rows % x.shape[0], (rows + 1) % x.shape[0]
 
 
 def refuse_unless_repeatable(trial, run, arrays):
@@ -83,40 +113,6 @@ def _refuse_as_it_is(trial, arrays):
 
 def _line(error):
     return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-
-
-# the last that JAX compiled, by device and text: to train again with these settings compiles nothing
-_programs: dict = {}
-
-
-def _scanned(function, held, x, t, steps, batch):
-    """JAX: a whole epoch is one loop on the device."""
-    jax, xp = import_module("jax"), array_namespace(x)
-
-    def epoch(parameters, x, t, order, count):
-        def step(i, carried):
-            parameters, losses = carried
-            loss, moves = function(parameters, x, t, order[i])
-            return [value - move for value, move in zip(parameters, moves, strict=True)], losses.at[i].set(loss)
-
-        return jax.lax.fori_loop(0, count, step, (parameters, xp.zeros((steps,), dtype=parameters[0].dtype)))
-
-    nothing = xp.zeros((steps, batch), dtype=xp.asarray(0).dtype)
-    program = jax.jit(epoch).lower(list(held.values()), x, t, nothing, 0)
-    key = device(x), program.as_text()
-    compiled_epoch = _programs.get(key) or program.compile()
-    _programs.clear()
-    _programs[key] = compiled_epoch
-
-    def run(order):
-        count = order.shape[0]
-        order = xp.concat([xp.astype(order, nothing.dtype), nothing[count:, :]])  # one shape, compiled once
-        parameters, losses = compiled_epoch(list(held.values()), x, t, order, count)
-        for name, value in zip(held, parameters, strict=True):
-            held[name] = value
-        return losses[:count]
-
-    return run
 
 
 def _replayed(record, function, held, x, t, steps, batch):
@@ -158,7 +154,7 @@ def _replayed(record, function, held, x, t, steps, batch):
 
 
 _WAYS = {
-    "jax": (origins, _scanned),
-    "torch": (partial, partial(_replayed, recorded_by_torch)),
-    "cupy": (partial, partial(_replayed, recorded_by_cupy)),
+    "jax": (origins, epoch_by_jax, look_by_jax),
+    "torch": (partial, partial(_replayed, recorded_by_torch), None),
+    "cupy": (partial, partial(_replayed, recorded_by_cupy), None),
 }

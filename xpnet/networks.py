@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
 from array_api_compat import device
 
 from .annotations import Array
-from .arrays import classes_of
+from .arrays import classes_of, in_chunks
 from .describing import Described, in_short, network_as_table, network_in_words
 from .differences import Change, loss_changes
-from .functions import namespace, on_host, refuse_single_class, require_floats, softmax
+from .functions import namespace, refuse_single_class, require_floats, softmax
 from .layer_state import LayerState
 from .layers import has_own
 from .modes import Modes
@@ -158,25 +157,24 @@ class Network(Described):
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, ("real floating", "integral", "bool")):
             raise TypeError(f"targets t have dtype {t.dtype}; they must be integer labels or real weights")
-        batch_size = (2000 if on_host(x) else 10_000) if batch_size is None else batch_size
-        require_count("batch_size", batch_size)
+        if batch_size is not None:
+            require_count("batch_size", batch_size)
         words = not xp.isdtype(x.dtype, "real floating")  # of which each is a sample
         if x.ndim + words < 2 or 0 in x.shape or 0 in t.shape or not t.ndim or t.shape[0] != x.shape[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)}; they must be (N, …) and "
                 "labels (N,) or weights (N, C), for at least one sample"
             )
-        right, places = [], 0
-        for start in range(0, x.shape[0], batch_size):
-            stop = min(start + batch_size, x.shape[0])
-            scores = self.predict(x[start:stop, ...])
-            labels = classes_of(t[start:stop, ...], scores, x)
+
+        def right(some, targets):
+            scores = self.predict(some)
+            labels = classes_of(targets, scores, x)
             if scores.shape[-1] == 1:
-                return xp.asarray(xp.nan, dtype=scores.dtype, device=device(x))
+                return xp.full(scores.shape[:-1], xp.nan, dtype=scores.dtype, device=device(scores))
             best, unknown = xp.argmax(scores, axis=-1), xp.any(xp.isnan(scores), axis=-1)
-            right.append(xp.count_nonzero((best == xp.astype(labels, best.dtype)) & ~unknown))
-            places += prod(best.shape)
-        return xp.astype(xp.sum(xp.stack(right)), scores.dtype) / places
+            return xp.astype((best == xp.astype(labels, best.dtype)) & ~unknown, scores.dtype)
+
+        return xp.mean(in_chunks(right, batch_size, x, t))
 
     def layer_state(self) -> dict[str, Any]:
         """Return what layers keep from batch to batch beside ``params``, by name: see ``xpnet.layer_state``."""

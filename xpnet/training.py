@@ -14,7 +14,7 @@ from .annotations import Array, Seed
 from .arrays import copies, detached, put
 from .backend import computing_beside, seed_of, to_numpy
 from .batches import epochs_of_batches, remaining, require_counts, steps_per_epoch
-from .compiling import compiled
+from .compiling import compiled, compiled_look
 from .diagnosis import (
     Progress,
     is_read_only,
@@ -128,12 +128,16 @@ def train(
 
         x, t, step = detached(x_train), detached(t_train), _step_by(gradient, learning_rate)
         descend = partial(_descend, network, x, t, step, on_iteration)
+        parts = [(x, t)] if x_test is None else [(x, t), (x_test, t_test)]
+        look = partial(_accuracies, network, parts)
         if compile:
-            descend = _compiled(network, x, t, step, batch_size if replacement else min(batch_size, size), descend)
+            batch = batch_size if replacement else min(batch_size, size)
+            descend = _compiled(network, x, t, step, batch, descend)
+            look = compiled_look(_accuracies, network, parts, batch)
     how = {"epochs": epochs, "iterations": iterations, "replacement": replacement}
     plan = remaining(epochs_of_batches(size, batch_size, seed, first=first, **how), first, taken)
     progress = Progress(learning_rate, batch_size)
-    return Training(_records(network, (x, t, x_test, t_test), plan, descend, progress, seed, resume), where)
+    return Training(_records(network, x, t, plan, descend, look, progress, seed, resume), where)
 
 
 class Training(Iterator):
@@ -161,9 +165,11 @@ class Training(Iterator):
             warnings.warn(f"{what}; write: for record in train(...): print(record)", RuntimeWarning, stacklevel=2)
 
 
-def _records(network, data, epochs, descend, progress, seed, resume):
-    """Yield the record of each of the ``epochs``, (number, batches); ``descend(batches)`` returns their losses."""
-    x, t, *_ = data
+def _records(network, x, t, epochs, descend, look, progress, seed, resume):
+    """Yield the record of each of the ``epochs``, (number, batches).
+
+    ``descend(batches)`` returns their losses, ``look()`` the accuracies behind them.
+    """
     _begin(network, x)
     iteration = 0 if resume is None else resume.iteration
     for epoch, batches in epochs:
@@ -173,8 +179,13 @@ def _records(network, data, epochs, descend, progress, seed, resume):
         iteration += len(losses)
         if resume is not None and epoch == resume.epoch:
             losses = array_namespace(losses).concat([resume.losses, losses])
-        accuracies = _look_at(network, data, epoch, losses, progress)
-        yield EpochRecord(epoch, iteration, float(losses.mean()), *accuracies, losses, seed)
+        kept = _kept_by_layers(network)
+        accuracy, test_accuracy = (*map(float, look()), None)[:2]
+        if sign := progress.sign_of_divergence(epoch, losses, network, x, t):
+            warnings.warn(sign, stacklevel=3)
+        if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
+            network.restore_layer_state(kept)
+        yield EpochRecord(epoch, iteration, float(losses.mean()), accuracy, test_accuracy, losses, seed)
 
 
 def _descend(network, x, t, step, on_iteration, batches):
@@ -235,7 +246,7 @@ def _compiled(network, x, t, step, size, descend):
 
     def compiled_descend(batches):
         whole = [batch for batch in batches if batch.shape[0] == size]  # all but a last one that is short
-        losses = [run(xp.stack(_on_device_of(x, whole)))] if whole else []
+        losses = [run(xp.asarray(array_namespace(whole[0]).stack(whole), device=device(x)))] if whole else []
         return xp.concat(losses + ([descend(batches[len(whole) :])] if batches[len(whole) :] else []))
 
     return compiled_descend
@@ -269,16 +280,9 @@ def _sound(losses, network, before, epoch, iteration, causes):
     raise TrainingError(f"{message} The network is as it was before this epoch", epoch, bad, parameters)
 
 
-def _look_at(network, data, epoch, losses, progress):
-    """Return the accuracies on training and test data; warn if the ``losses`` of the epoch say that it diverges."""
-    x, t, x_test, t_test = data
-    kept = _kept_by_layers(network)
-    accuracies = float(network.accuracy(x, t)), None if x_test is None else float(network.accuracy(x_test, t_test))
-    if sign := progress.sign_of_divergence(epoch, losses, network, x, t):
-        warnings.warn(sign, stacklevel=4)
-    if kept:  # a layer without modes draws here too; a run that is cut and goes on looks once more
-        network.restore_layer_state(kept)
-    return accuracies
+def _accuracies(network, parts):
+    """Return the accuracies of ``network`` on the ``parts``, pairs (x, t)."""
+    return [network.accuracy(x, t) for x, t in parts]
 
 
 def _kept_by_layers(network):
