@@ -1,5 +1,5 @@
-"""What a wrong answer costs: −log x and the cross entropy (book, 4.2.2).
-======================================================================
+"""What a wrong answer costs: −log x and the cross entropy (book, 4.2.2)
+=====================================================================
 
 What a network pays for the probability it gave to the true class.
 

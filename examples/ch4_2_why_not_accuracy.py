@@ -1,5 +1,5 @@
-"""Why accuracy cannot be the loss (book, 4.2.5).
-==============================================
+"""Why accuracy cannot be the loss (book, 4.2.5)
+=============================================
 
 Against one weight the accuracy is flat almost everywhere.
 

@@ -1,5 +1,5 @@
-"""Forward against central difference, and how small a step (book, 4.3.1).
-=======================================================================
+"""Forward against central difference, and how small a step (book, 4.3.1)
+======================================================================
 
 First picture: the line through x and x + h is tilted against the tangent; the line through x − h and x + h hardly is.
 Second picture: the error against the step. From the right it falls, with h for the forward difference and with h² for

@@ -1,5 +1,5 @@
-"""The derivative is the slope of the tangent (book, 4.3.2).
-=========================================================
+"""The derivative is the slope of the tangent (book, 4.3.2)
+========================================================
 
 f(x) = 0.01x² + 0.1x, with its tangents at 5 and at 10.
 """

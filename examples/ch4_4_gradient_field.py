@@ -1,5 +1,5 @@
-"""A bowl and its gradient field (book, 4.4).
-==========================================
+"""A bowl and its gradient field (book, 4.4)
+=========================================
 
 x₀² + x₁²: at every point, which way is down and how steep.
 

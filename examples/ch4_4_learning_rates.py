@@ -1,5 +1,5 @@
-"""A good, a too large and a too small learning rate (book, 4.4.1).
-================================================================
+"""A good, a too large and a too small learning rate (book, 4.4.1)
+===============================================================
 
 Gradient descent from (−3, 4) into a bowl, at three learning rates.
 

@@ -1,5 +1,5 @@
-"""A saddle: the gradient is 0, and yet it is no minimum (book, 4.4).
-==================================================================
+"""A saddle: the gradient is 0, and yet it is no minimum (book, 4.4)
+=================================================================
 
 x₀² − x₁²: the gradient in the middle is 0.
 

@@ -1,5 +1,5 @@
-"""Learning without a derivative (book, 4.5).
-==========================================
+"""Learning without a derivative (book, 4.5)
+=========================================
 
 One network is trained twice, by numerical gradients and by backpropagation, and there is one curve.
 

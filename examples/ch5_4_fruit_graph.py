@@ -1,5 +1,5 @@
-"""Apples and oranges: a graph, forward and backward (book, 5.1 to 5.4).
-=====================================================================
+"""Apples and oranges: a graph, forward and backward (book, 5.1 to 5.4)
+====================================================================
 
 Values go forward through a computational graph, gradients backward.
 

@@ -1,5 +1,5 @@
-"""A gradient check as a map (book, 5.7.3).
-========================================
+"""A gradient check as a map (book, 5.7.3)
+=======================================
 
 Where backpropagation and numerical gradients disagree.
 

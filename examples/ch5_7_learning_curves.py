@@ -1,5 +1,5 @@
-"""Learning curves (book, 5.7.4).
-==============================
+"""Learning curves (book, 5.7.4)
+=============================
 
 The book's training run on MNIST: 784-50-10, 10,000 batches of 100 images.
 

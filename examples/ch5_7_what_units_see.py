@@ -1,5 +1,5 @@
-"""What hidden units see (after chapter 5).
-========================================
+"""What hidden units see (after chapter 5)
+=======================================
 
 Each unit's 784 weights as an image, before and after training.
 

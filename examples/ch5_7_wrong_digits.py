@@ -1,5 +1,5 @@
-"""The digits it still gets wrong (after chapter 5).
-=================================================
+"""The digits it still gets wrong (after chapter 5)
+================================================
 
 The mistakes of a trained network, beside the first images of the test set.
 """

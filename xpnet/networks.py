@@ -72,7 +72,7 @@ class Network(Described):
 
     @property
     def layers(self) -> Mapping[str, Any]:
-        """The layers by class and number: Affine1, Relu1, Affine2."""
+        """The layers by class and number, such as Affine1, Relu1, Affine2."""
         return MappingProxyType(self._layers)
 
     @property

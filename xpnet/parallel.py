@@ -128,7 +128,7 @@ class DataParallel(Described):
 
     @property
     def leader(self) -> bool:
-        """Whether this is the rank that prints, draws and saves: rank 0."""
+        """Whether this is the rank that prints, draws and saves, rank 0."""
         return self.rank == 0
 
     def __reduce__(self):
