@@ -44,7 +44,7 @@ LIMITS = {
     "capture-torch": 90,
     "capture-jax": 60,
     "gradients-numpy": 30,
-    "examples": 60,
+    "examples": 120,
 }
 
 

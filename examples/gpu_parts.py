@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from unittest import mock
 
 import benchmark
 import benchmark_peers as peers
@@ -58,8 +61,6 @@ class Part:
         try:
             return work()
         except Exception as error:
-            import traceback
-
             traceback.print_exc()
             self.add(what, f"{type(error).__name__}: {str(error)[:300]}", failed=True)
 
@@ -238,8 +239,6 @@ def compare(part, what, make, data, order, gradient):
     try:
         steps = compiled(step, network, x, t, order.shape[0], order.shape[1])
     except CompileError as error:
-        import traceback
-
         traceback.print_exc()
         return part.add(what, f"refused: {error}", failed=True)
     steps(order[:1, :])
@@ -438,59 +437,78 @@ def chapter4(part):
 
 
 def memory(part):
-    """Report peaks of CuPy's pool, and whether anything waits within an epoch."""
-    import warnings
-
-    import cupy
-    import cupyx
-
-    pool, hidden = cupy.get_default_memory_pool(), 50 if part.quick else 1000
+    """Report peaks of CuPy's pool, what waits within an epoch, and how often a check waits."""
+    hidden = 50 if part.quick else 1000
     network = xpnet.TwoLayerNet(784, hidden, 10, dtype="float32", backend=part.backend)
     x, t = images(part, 2000)
-    parameters = sum(value.nbytes for value in network.params.values())
     works = {
         "loss_and_gradient": lambda: network.loss_and_gradient(x[:100], t[:100]),
         "numerical gradient": lambda: network.numerical_gradient(x[:100], t[:100]),
         "check": lambda: xpnet.check_gradients(network, x[:100], t[:100], audit=2),
         "accuracy of 2,000": lambda: network.accuracy(x, t),
     }
+    parameters = sum(value.nbytes for value in network.params.values())
     for name, work in works.items():
+        what = f"784-{hidden}-10, batch 100: memory of {name}"
+        part.add(what, f"{peak_of(work) / 2**20:.1f} MiB, parameters {parameters / 2**20:.1f}")
+    waits(part, network, x, t)
+
+
+def peak_of(work):
+    """Return how many bytes more of CuPy's pool were in use, at most, while ``work()`` ran the second time."""
+    import cupy
+
+    pool, found = cupy.get_default_memory_pool(), []
+    work()
+    pool.free_all_blocks()
+    before = pool.used_bytes()
+
+    class Watch(cupy.cuda.MemoryHook):
+        name = "Watch"
+
+        def malloc_postprocess(self, **_):
+            found.append(pool.used_bytes())
+
+    with Watch():
         work()
-        pool.free_all_blocks()
-        before, found = pool.used_bytes(), []
+    return max(found) - before
 
-        class Watch(cupy.cuda.MemoryHook):
-            name = "Watch"
 
-            def malloc_postprocess(self, found=found, **_):
-                found.append(pool.used_bytes())
-
-        with Watch():
-            work()
-        peak = max(found) - before
-        part.add(
-            f"784-{hidden}-10, batch 100: memory of {name}",
-            f"{peak / 2**20:.1f} MiB, parameters {parameters / 2**20:.1f}",
-        )
-
+def waits(part, network, x, t):
+    """Add where steps and a numerical gradient wait, which they should not, and where a check does."""
     order = part.backend.asarray(np.random.default_rng(0).permutation(2000).reshape(-1, 100))
-    step = step_of("backpropagation")
-    plain = plain_steps(network, x, t, order, step)
+    step, chapter4 = step_of("backpropagation"), step_of("numerical")
     run = part.attempt("compiled", lambda: compiled(step, network, x, t, *order.shape))
-    plain()
-    chapter4 = step_of("numerical")
-    works = {"20 plain steps": plain, "a numerical gradient": lambda: chapter4(network, x[:100], t[:100])}
-    if run:
-        works["20 compiled steps"] = lambda: run(order)
+    works = {
+        "20 plain steps": plain_steps(network, x, t, order, step),
+        "a numerical gradient": lambda: chapter4(network, x[:100], t[:100]),
+        "20 compiled steps": run and (lambda: run(order)),
+    }
     for name, work in works.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                with cupyx.allow_synchronize(False):
-                    work()
-                part.add(f"waits within {name}", "none")
-            except Exception as error:
-                part.add(f"waits within {name}", f"{type(error).__name__}: {error}", failed=True)
+        if work and (places := part.attempt(f"waits within {name}", lambda w=work: waits_of(w))) is not None:
+            part.add(f"waits within {name}", ", ".join(places) or "none", **({"failed": places} if places else {}))
+    for activation in ("relu", "sigmoid"):
+        network = networks(part.backend, "float32")[activation]()
+        places = part.attempt("check", lambda n=network: waits_of(lambda: xpnet.check_gradients(n, x[:100], t[:100])))
+        if places is not None:
+            part.add(f"waits within a check, 784-50-10, {activation}", len(places), places=places)
+
+
+def waits_of(work):
+    """Return where ``work()``, run the second time, waits for the device as CuPy declares it: a file and line each."""
+    work()
+    places = []
+
+    def declared():
+        stack = reversed(traceback.extract_stack())
+        frame = next(
+            frame for frame in stack if Path(frame.filename).parts[-2:][0] in ("xpnet", "gradcheck", "examples")
+        )
+        places.append(f"{Path(frame.filename).name}:{frame.lineno}")
+
+    with mock.patch("cupy._core.syncdetect._declare_synchronize", declared):
+        work()
+    return places
 
 
 def as_typed(part):
@@ -507,20 +525,18 @@ def as_typed(part):
 
 
 def examples(part):
-    """Run the other examples on CuPy."""
-    for name in (
-        "check_gradients.py",
-        "train_numerically.py",
-        "ch4_5_numerical_training.py",
-        "ch5_7_gradient_check.py",
-    ):
-        script = Path(__file__).with_name(name)
-        extra = ["--iterations", "20"] if name == "train_numerically.py" else []
-        env = {**os.environ, "MPLBACKEND": "agg"}
-        start = perf_counter()
-        run = subprocess.run([sys.executable, script, *extra], capture_output=True, text=True, env=env)
-        last = (run.stdout.splitlines() or [""])[-1]
-        part.add(name, f"{perf_counter() - start:.1f} s, ended with {run.returncode}: {last} {run.stderr[-300:]}")
+    """Run the other examples on CuPy, those that draw into a folder."""
+    here, options = Path(__file__).parent, {"train_numerically.py": ["--iterations", "20"]}
+    names = ["buy_fruit.py", "gradient_descent.py", "check_gradients.py", "train_numerically.py"]
+    drawing = sorted(path.name for path in here.glob("ch[45]_*.py"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in [*names, *(drawing[:2] if part.quick else drawing)]:
+            extra = ["--save", folder] if name in drawing else options.get(name, [])
+            start = perf_counter()
+            run = subprocess.run([sys.executable, here / name, *extra], capture_output=True, text=True)
+            last = Path((run.stdout.splitlines() or [""])[-1]).name
+            value = f"{perf_counter() - start:.1f} s, ended with {run.returncode}: {last} {run.stderr[-300:]}"
+            part.add(name, value, **({"failed": run.stderr[-1500:]} if run.returncode else {}))
 
 
 PARTS = {

@@ -32,6 +32,10 @@ ENVIRONMENT = {
     "MPLBACKEND": "agg",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+    # Open MPI 4 and 5 refuse root, as which containers run, and more ranks than cores
+    **dict.fromkeys((f"{mpi}_ALLOW_RUN_AS_ROOT{more}" for mpi in ("OMPI", "PRTE") for more in ("", "_CONFIRM")), "1"),
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
 
 

@@ -1,15 +1,14 @@
 """The switch: who decides, what each unusable backend says, and that nothing ever falls back to the CPU silently."""
 
 import importlib.util
-import os
 import re
-import subprocess
 import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from running import run_python
 
 import xpnet
 from xpnet import Backend, BackendError, TwoLayerNet, get_backend, load_mnist, to_numpy, why_unusable
@@ -319,13 +318,7 @@ class TestUnusable:
 
     def test_jax_that_finds_no_such_platform(self):
         pytest.importorskip("jax")
-        ran = subprocess.run(
-            [sys.executable, "-c", "import xpnet; print(xpnet.why_unusable('jax'))"],
-            env={**os.environ, "JAX_PLATFORMS": "nonsense", "PYTHONPATH": str(PACKAGE.parent)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ran = run_python("-c", "import xpnet; print(xpnet.why_unusable('jax'))", JAX_PLATFORMS="nonsense")
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.startswith("backend='jax': ")
 

@@ -4,8 +4,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from argparse import Namespace
 from functools import partial
 from importlib import import_module
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import run_python
 
 from xpnet import why_unusable
 
@@ -21,14 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 def run(tmp_path, *arguments):
     file = tmp_path / "results.json"
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "benchmark.py", "--quick", "--json", file, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+    script = ROOT / "examples" / "benchmark.py"
+    done = run_python(script, "--quick", "--json", file, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(file.read_text())
 

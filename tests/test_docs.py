@@ -1,12 +1,10 @@
 """The documentation: its code runs and prints what it quotes, links lead somewhere, translations keep the code."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import run_python
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -53,13 +51,7 @@ def test_the_command_of_the_readme_prints_the_report_that_is_quoted():
     command, _, report = quoted.partition("\n")
     assert max(map(len, report.splitlines())) <= 104  # 100 columns
     _, script, *arguments = command.split()[1:]
-    run = subprocess.run(
-        [sys.executable, ROOT / script, *arguments, "--backend", "numpy"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    run = run_python(ROOT / script, *arguments, "--backend", "numpy")
     assert run.returncode == 1, run.stderr
     assert_quoted(report, run.stdout)
 

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from running import ROOT, run_python
+from running import ROOT, environment, run_python
 
 from xpnet import why_unusable
 
@@ -209,7 +209,7 @@ class TestTrain:
         )
         training = subprocess.Popen(
             [sys.executable, "-c", start, ROOT / "examples/train.py", "--data", data, "--epochs", "10000000"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "XPNET_BACKEND": "", "PYTHONUNBUFFERED": "1"},
+            env=environment(PYTHONUNBUFFERED="1"),
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

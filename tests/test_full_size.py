@@ -5,15 +5,13 @@ What only a GPU can show is skipped without one; ``XPNET_BACKEND=cupy python -m 
 
 import contextlib
 import gc
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import no_host_reads
+from running import run_python
 
 import xpnet.training
 from xpnet import TwoLayerNet, check_gradients, get_backend, load_mnist, to_numpy, train, why_unusable
@@ -195,10 +193,6 @@ def test_memory_returns_to_its_level(dtype, digits):
 
 @on_a_gpu
 def test_a_hidden_gpu_is_named():
-    ran = subprocess.run(
-        [sys.executable, "-c", "import xpnet; print(xpnet.why_unusable('cupy'))"],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    ran = run_python("-c", "import xpnet; print(xpnet.why_unusable('cupy'))", CUDA_VISIBLE_DEVICES="")
     assert "no visible GPU (CUDA_VISIBLE_DEVICES='')" in ran.stdout
     assert "unset CUDA_VISIBLE_DEVICES" in ran.stdout

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import running
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "examples/notebooks").glob("*.py"))
@@ -32,7 +33,11 @@ def execute(script, folder):
     for module in ("jupytext", "nbclient", "ipykernel", "matplotlib"):
         pytest.importorskip(module, reason=TOOLS)
     environment = {name: value for name, value in os.environ.items() if name not in ("XPNET_BACKEND", "MPLBACKEND")}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "JUPYTER_PLATFORM_DIRS": "1"}
+    environment |= {
+        "PYTHONPATH": running.environment()["PYTHONPATH"],
+        "PYTHONIOENCODING": "utf-8",
+        "JUPYTER_PLATFORM_DIRS": "1",
+    }
     ran = subprocess.run(
         [sys.executable, "-c", RUN, str(script)],
         env=environment,

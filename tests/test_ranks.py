@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import environment
 
 from xpnet import load_training
 
@@ -28,7 +29,7 @@ def run(ranks, *command, timeout=120):
     """Start Python on ranks, as the documentation does, with one BLAS thread each."""
     return subprocess.run(
         [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, command)],
-        env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
+        env=environment(**ONE_THREAD),
         capture_output=True, text=True, check=False, timeout=timeout,
     )  # fmt: skip
 
@@ -101,7 +102,7 @@ class TestTogether:
         command = [sys.executable, "-m", "mpi4py", ROOT / "examples" / "train.py", "--distributed"]
         with subprocess.Popen(
             [MPIEXEC, "-n", "2", *command, "--checkpoint", tmp_path / "saved.npz", "--iterations", "1000000"],
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
+            env=environment(**ONE_THREAD),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
             process.stdout.readline()

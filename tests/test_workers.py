@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import environment
 from work import Holder, Net, changing, cubes, cubes_of, failing, killing
 
 from xpnet import check_gradients, numerical_gradient, workers
@@ -204,7 +205,7 @@ def start(way, script, *arguments):
         pytest.skip(f"no {needed}; run: pip install {'mpi4py mpich' if way == 'mpi' else 'distributed'}")
     return subprocess.Popen(
         [*command, script, *arguments],
-        env={**os.environ, **dict.fromkeys(workers.THREADS, "1"), "PYTHONPATH": str(ROOT)},
+        env=environment(**dict.fromkeys(workers.THREADS, "1")),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
