@@ -284,6 +284,7 @@ def test_importing_the_library_imports_no_array_library(asked):
     loaded = set(run.stdout.split())
     assert "xpnet.networks" in loaded
     assert not loaded & (LIBRARIES | {"matplotlib", "scipy", "tqdm"})
+    assert "xpnet.gradcheck" not in loaded, "what only checks need is imported when it is asked for"
 
 
 def test_the_page_of_files_says_what_each_module_says():
@@ -310,6 +311,12 @@ def test_the_list_of_public_names_is_complete_and_true():
         assert not name.startswith("_")
     found = {name for name, value in vars(xpnet).items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert found == set(xpnet.__all__)
+
+
+def test_a_name_that_is_not_there_is_told_as_of_any_module():
+    assert set(xpnet.__all__) <= set(dir(xpnet))
+    with pytest.raises(AttributeError, match=r"module 'xpnet' has no attribute 'check_gradient'"):
+        xpnet.check_gradient
 
 
 # ── Annotations ─────────────────────────────────────────────────────────────────────────────────────────────────────

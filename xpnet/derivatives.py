@@ -82,7 +82,7 @@ def _number_diff(f, x, h, method):
     noise = EPS * max(abs(high), abs(low)) / run
     if noise <= 1e-10 * abs(found):
         return found
-    look = Look(0, step, RATIO, 1e-4, previous=found, best=found, bar=3 * noise)
+    look = Look(0, step, RATIO, 1e-4, found, 3 * noise)
     look_again(measure, [look], 1e-10)
     return look.best
 

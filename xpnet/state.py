@@ -4,7 +4,6 @@ import array
 import collections
 import contextlib
 import io
-import random
 import sys
 import threading
 import types
@@ -138,7 +137,8 @@ def _slots(thing):
 
 def _generator(thing):
     """Return (give, take) of the state of a random generator, or None."""
-    if isinstance(thing, random.Random):
+    random = sys.modules.get("random")  # not imported: it takes a while, and without it there is none of its generators
+    if random and isinstance(thing, random.Random):
         return thing.getstate, thing.setstate
     if not type(thing).__flags__ & WRITTEN_IN_PYTHON:
         source = getattr(thing, "bit_generator", thing)

@@ -7,7 +7,6 @@ Where the values contradict that guess, further steps are tried, and the one wit
 
 import math
 import warnings
-from dataclasses import dataclass
 
 from array_api_compat import device
 
@@ -98,26 +97,18 @@ def differences(values, taken, center=None):
     return found, bent | ~finite, noise, 8 * eta**2 * slope
 
 
-@dataclass
 class Look:
     """One entry whose first difference is in doubt: what is known about it, and where to look next."""
 
-    place: int
-    step: float
-    ratio: float  # of a step to the one before: below 1 to come closer, above to get out of the noise
-    last: float
-    previous: float  # difference; on the way out, the first
-    best: float
-    bar: float  # the error bar of ``best``; on the way out, of the first
-    enough: float = 0.0  # noise that is small enough
-    farthest: float = 0.0  # step
-    blur: float = 0.0  # the largest error bar on the way closer
-    settled: bool = False
-    tried: bool = False
-    done: bool = False
-
-    def __post_init__(self):
-        self.first = self.step, self.previous
+    def __init__(self, place, step, ratio, last, first, bar, enough=0.0, farthest=0.0):
+        self.place, self.step, self.last, self.farthest = place, step, last, farthest
+        self.ratio = ratio  # of a step to the one before: below 1 to come closer, above to get out of the noise
+        self.previous = self.best = first  # differences; on the way out, the first stays ``previous``
+        self.bar = bar  # the error bar of ``best``; on the way out, of the first
+        self.enough = enough  # noise that is small enough
+        self.blur = 0.0  # the largest error bar on the way closer
+        self.settled = self.tried = self.done = False
+        self.first = step, first
 
     def turn_round(self):
         """Look farther away if coming closer ended in noise; return whether to.
@@ -199,10 +190,10 @@ def _looks(x, found, steps, bent, noisy, noise, enough, farthest):
             first, size = float(flat[1][place]), abs(float(flat[0][place]))
             step = min(float(rows[0][place]), size or math.inf)
             last, back = max(4 * eps * size, smallest), (more * float(rows[2][place]), float(rows[3][place]))
-            looks.append(Look(place, step, 1 / RATIO, last, first, first, math.inf, *back))
+            looks.append(Look(place, step, 1 / RATIO, last, first, math.inf, *back))
         elif bool(flat[3][place]):
             first, (step, error, little, last) = float(flat[1][place]), (float(row[place]) for row in rows)
-            looks.append(Look(place, step, RATIO, last, first, first, 3 * error, more * little))
+            looks.append(Look(place, step, RATIO, last, first, 3 * error, more * little))
     return looks
 
 
