@@ -303,7 +303,7 @@ def test_what_is_wrong_is_said_at_the_call():
     """A generator would say it where it is read, or never."""
     network, (x, t) = TwoLayerNet(12, 8, 5, backend="numpy"), data()
     for bad in ({"epochs": 0}, {"epochs": 1, "learning_rate": -1}, {"epochs": 1, "batch_size": 0}, {}):
-        with pytest.raises(ValueError, match=r"must be|give epochs"):
+        with pytest.raises(ValueError, match=r"must be|give either epochs"):
             train(network, x, t, **bad)
     with pytest.raises(TypeError, match="rng is 'x'"):
         train(network, x, t, epochs=1, rng="x")
@@ -529,8 +529,8 @@ def test_the_last_good_parameters_return_to_a_network_of_another_make():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({}, "give epochs or iterations, one of them; got epochs=None and iterations=None"),
-        ({"epochs": 1, "iterations": 1}, "give epochs or iterations, one of them; got epochs=1 and iterations=1"),
+        ({}, "give either epochs or iterations; got epochs=None and iterations=None"),
+        ({"epochs": 1, "iterations": 1}, "give either epochs or iterations; got epochs=1 and iterations=1"),
         ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
         ({"epochs": -1}, "epochs is -1; it must be a whole number"),
         ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number"),
