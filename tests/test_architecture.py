@@ -70,8 +70,9 @@ COMPUTES = {
     },
     "gradcheck.overlooked": {"functions", "arrays", "layers", "state", "backend"},
     "gradcheck.noise": {"functions", "backend", "gradcheck.host"},
+    "gradcheck.grain": {"backend", "gradcheck.contracts"},
     "gradcheck.measuring": {
-        *("functions", "arrays", "moves", "steps", "workers", "gradcheck.host", "gradcheck.noise"),
+        *("functions", "arrays", "moves", "steps", "workers", "gradcheck.grain", "gradcheck.host", "gradcheck.noise"),
     },
     "gradcheck.verdicts": {"functions"},
     "gradcheck.directions": {"functions", "backend", "gradcheck.measuring", "gradcheck.verdicts"},
@@ -82,8 +83,9 @@ COMPUTES = {
     "gradcheck.looks": {
         *("functions", "backend", "gradcheck.contracts", "gradcheck.directions", "gradcheck.elsewhere"),
         *("gradcheck.host", "gradcheck.kinks"),
-        *("gradcheck.measuring", "gradcheck.noise", "gradcheck.verdicts"),
+        *("gradcheck.measuring", "gradcheck.noise", "gradcheck.roundoff", "gradcheck.verdicts"),
     },
+    "gradcheck.roundoff": {"functions", "gradcheck.verdicts"},
     "gradcheck.jacobians": {"functions", "gradcheck.verdicts"},
     "gradcheck.samples": {
         *("functions", "backend", "gradcheck.directions", "gradcheck.looks", "gradcheck.verdicts"),

@@ -8,12 +8,14 @@ from ..backend import random_generator
 from ..functions import namespace
 from .contracts import in_float64
 from .directions import together
-from .elsewhere import does_nothing, places
+from .elsewhere import Elsewhere, does_nothing, places
 from .host import OnTheWay
 from .kinks import jumps
 from .measuring import LARGER, Reference, scale
 from .noise import CANCELLED, backprop_noise, stairs
+from .roundoff import explained
 from .verdicts import (
+    DECISIVE,
     FAIL,
     KINK,
     NOISE,
@@ -28,7 +30,6 @@ from .verdicts import (
 
 FEW = 8  # doubtful entries of an array that are looked at singly without asking whether anything bends
 MANY = 256  # doubtful entries of one array that are looked at closely before the others are
-NEAR, LITTLE = 0.05, 0.006  # of an entry, or of the largest: what numbers that come in steps may be off by
 JUMP = 0.01  # of what entries on kinks are off by: the least that their gradients jump
 ALIKE = 0.9  # the share of them that fails from which on others are taken to fail likewise
 
@@ -74,6 +75,12 @@ class Looks:
     def stairs(self):
         """What round-off does to each entry of backpropagation where everything moves a little further, by name."""
         return stairs(self.subject, self.gradients)
+
+    @cached_property
+    def wide_gradients(self):
+        """Gradients by backpropagation in float64, by name; none where float32 is not measured in float64."""
+        reference = self.reference
+        return Elsewhere(self.subject, reference.arrays).gradients if reference.wide else {}
 
     @cached_property
     def elsewhere(self):
@@ -195,6 +202,9 @@ class Looks:
             one, doubtful = one._replace(codes=xp.where(kinks, KINK, one.codes)), doubtful & ~kinks
         if not bool(xp.any(doubtful)):
             return one
+        if one.how != "difference":  # what agrees with slopes that are mostly round-off may do so by chance
+            passed, size = one.codes == PASS, xp.maximum(xp.abs(one.a), xp.abs(one.n))
+            doubtful = doubtful | (passed & (size > 0) & (DECISIVE * size * one.h < self.reference.least_blur))
         a, n, codes, gap = (xp.reshape(xp.asarray(array, copy=True), (-1,)) for array in (one.a, one.n, one.codes, gap))
         left, unseen = [int(i) for i in xp.nonzero(xp.reshape(doubtful, (-1,)))[0]], []
         off, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
@@ -254,22 +264,9 @@ class Looks:
             else:
                 more = rows(indices[i], steps[:LARGER]) + looks[i] + rows(indices[i], steps[LARGER + 2 :])
                 codes[i], n[i], _ = decide(float(a[i]), more, tolerance, noise)
-        no_digits = xp.maximum(xp.abs(a), xp.abs(n)) <= self._least(name)
-        codes = xp.where((codes == FAIL) & no_digits, UNDECIDED, codes)
-        off, size = xp.abs(a - n), xp.maximum(xp.abs(a), xp.abs(n))
-        near = (codes == FAIL) & (off <= xp.maximum(NEAR * size, LITTLE * xp.max(xp.abs(self.gradients[name]))))
-        if bool(xp.any(near)):  # by steps of its numbers, of which small moves show none?
-            stairs = xp.asarray([max(float(self.stairs[name][index]), 2 * noise) for index in indices])
-            codes = xp.where(near & (xp.abs(a - n) <= stairs), UNDECIDED, codes)
+        if bool(xp.any(codes == FAIL)):
+            codes = xp.where((codes == FAIL) & explained(self, name, indices, a, n), UNDECIDED, codes)
         return codes, n
-
-    def _least(self, name):
-        """Return the size below which a layer's backpropagation has no digits, as 1 − y² has none if y is saturated."""
-        value, reference = self.subject.values[name], self.reference
-        if self.subject.weights is None or not value.size:
-            return 0.0
-        eps = float(namespace(value).finfo(value.dtype).eps)
-        return 8 * eps * float(abs(reference.weights).max()) * min(1.0, float(abs(reference.base).max()))
 
 
 def _doubts(one):

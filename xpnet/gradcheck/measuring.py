@@ -15,6 +15,7 @@ from ..arrays import detached
 from ..functions import namespace
 from ..moves import entry_at, positions
 from ..steps import default_step
+from .grain import grain
 from .host import OnTheWay
 from .noise import SAFE, lines, noise_of
 
@@ -115,16 +116,32 @@ class Reference:
     @cached_property
     def sigma(self):
         """The standard deviation of the round-off of every output."""
-        values = {name: self.arrays[name] for name in self.subject.values}
-        rows = [self.outputs(*line) for line in lines(values, self.eps, 0)]
-        least = self.xp.min(self.xp.stack([noise_of(line) for line in rows]), axis=0)
-        return self.xp.maximum(least, 0.5 * self.eps * self.xp.abs(self.base))
+        xp, values = self.xp, {name: self.arrays[name] for name in self.subject.values}
+        eps = max(self.eps, *(float(xp.finfo(value.dtype).eps) for value in self.host.values()))
+        rows = [self.outputs(*line) for line in lines(values, eps, 0)]
+        least = xp.min(xp.stack([noise_of(line) for line in rows]), axis=0)
+        flat = xp.all(xp.stack([_is_flat(xp.stack(line)) for line in rows]), axis=0)
+        if bool(flat.any()):
+            least = xp.where(flat, xp.maximum(least, self._grain(flat, eps)), least)
+        return xp.maximum(least, 0.5 * self.eps * xp.abs(self.base))
+
+    def _grain(self, flat, eps):
+        host = {name: self.host[name] for name in self.subject.values}
+
+        def outputs(moved):
+            return self.outputs({name: as_array(value, self.arrays[name]) for name, value in moved.items()})[0]
+
+        return grain(outputs, self.base, host, flat, eps)
+
+    @property
+    def least_blur(self):
+        """What round-off may do to the weighted sum of the outputs, whatever moves."""
+        return SAFE * float(self.xp.max(self.xp.abs(self.weights * self.sigma)))
 
     def blur(self, change):
         """Return what round-off may do to the weighted sum of a ``change`` of the outputs."""
-        each = self.weights * self.sigma
-        moving = self.xp.where(change != 0, each, 0.0)
-        return SAFE * math.sqrt(2 * float(moving @ moving) + float(self.xp.max(self.xp.abs(each))) ** 2)
+        moving = self.xp.where(change != 0, self.weights * self.sigma, 0.0)
+        return math.sqrt(2 * SAFE**2 * float(moving @ moving) + self.least_blur**2)
 
     def step(self, name):
         """Return the first step for entries of an array: a power of two, relative to the largest of them."""
@@ -240,6 +257,11 @@ def _slopes(reference, places, tick=None):
         if tick:
             tick(1)
     return found
+
+
+def _is_flat(rows):
+    """Return which of the numbers along a line stay as they are at half of its points or more."""
+    return 2 * (rows[1:, ...] == rows[:-1, ...]).sum(axis=0) >= rows.shape[0] - 1
 
 
 def scale(first):

@@ -15,6 +15,7 @@ from .host import OnTheWay
 
 SAFE = 4.0  # standard deviations of round-off that are hardly ever exceeded
 TERMS, CANCELLED = 8, 64  # unit round-offs that a sum may be wrong by, and one that cancels, of its terms
+SCATTERED = 4.0  # times the middle of how far steps along a line differ from their middle: standard deviations at most
 WIDER = 6  # moves, where numbers come in steps
 LINES, POINTS = 3, 8  # along which, and at how many points each, it is measured
 
@@ -22,9 +23,10 @@ LINES, POINTS = 3, 8  # along which, and at how many points each, it is measured
 def backprop_noise(subject, gradients, elsewhere):
     """Return {name: number}: what round-off may do to an entry of backpropagation, the most of each array.
 
-    It is at most the root of the unit round-off of the largest gradient: what is more is a kink that was met. And it is
-    at least some unit round-offs of the largest entry, or of that ``elsewhere``, at the nearest of other places, if it
-    is far larger there: then sums cancel here whose terms are about as large. All places tell of zeros.
+    Beyond the root of the unit round-off of the largest gradient only what scatters from point to point counts: a jump
+    or two are kinks that were met. And it is at least some unit round-offs of the largest entry, or of that
+    ``elsewhere``, at the nearest of other places, if it is far larger there: then sums cancel here whose terms are
+    about as large. All places tell of zeros.
     """
     names = [name for name, g in gradients.items() if g.size]
     if not names:
@@ -34,10 +36,10 @@ def backprop_noise(subject, gradients, elsewhere):
     largest = {name: float(abs(gradients[name]).max()) for name in names}
     most = max(eps.values()) ** 0.5 * max(largest.values())
     noise, start, rows = dict.fromkeys(gradients, 0.0), 0, _along_lines(subject, names, max(eps.values()))
-    middle = None if rows is None else xp.sort(rows, axis=0)[LINES // 2, ...]
+    middle = None if rows is None else _middle(xp.stack([_capped(line, most) for line in rows]))
     for name in names:
         stop = start + gradients[name].size
-        measured = 0.0 if middle is None else min(float(xp.max(middle[start:stop])), most)
+        measured = 0.0 if middle is None else float(xp.max(middle[start:stop]))
         others = elsewhere if largest[name] == 0 else elsewhere[:1]
         other = max((float(abs(found[name]).max()) for found in others if name in found), default=0.0)
         cancelled = CANCELLED * other if other > 100 * largest[name] else 0.0
@@ -56,7 +58,8 @@ def stairs(subject, gradients):
     rows = _along_lines(subject, names, WIDER**2 * eps**0.5)
     if rows is None:
         return {name: g * 0.0 for name, g in gradients.items()}
-    least, second = namespace(rows).sort(rows, axis=0)[:2, ...]
+    xp = namespace(rows[0][0])
+    least, second = xp.sort(xp.stack([noise_of(line) for line in rows]), axis=0)[:2, ...]
     scatter, found, start = 2 * SAFE * (least * second) ** 0.5, {}, 0
     for name in names:
         stop = start + gradients[name].size
@@ -65,7 +68,7 @@ def stairs(subject, gradients):
 
 
 def _along_lines(subject, names, eps):
-    """Return the standard deviations (LINES, …) of the round-off of all gradients in one row, or None."""
+    """Return all gradients in one row at every point of each line, or None."""
 
     def row(changed):
         found = subject.gradients(changed)
@@ -74,8 +77,7 @@ def _along_lines(subject, names, eps):
         return xp.concat([xp.astype(one, xp.float64) for one in flat])
 
     try:
-        found = [noise_of([row(changed) for changed in line]) for line in lines(subject.values, eps, 1)]
-        return namespace(found[0]).stack(found)
+        return [[row(changed) for changed in line] for line in lines(subject.values, eps, 1)]
     except Exception:  # whatever a foreign backward raises at values that nobody gave
         return None
 
@@ -108,3 +110,15 @@ def noise_of(rows):
             found.append(xp.sqrt(math.factorial(k) ** 2 / math.factorial(2 * k) * xp.mean(table**2, axis=0)))
     least = xp.min(xp.stack(found), axis=0)
     return xp.where(xp.isfinite(least), least, 0.0)
+
+
+def _capped(rows, most):
+    """Return ``noise_of`` rows, where it is more than ``most`` without the few jumps that kinks on the line may be."""
+    xp = namespace(rows[0])
+    steps = xp.stack(rows)[1:, ...] - xp.stack(rows)[:-1, ...]
+    scatter = _middle(xp.abs(steps - _middle(steps)))
+    return xp.minimum(noise_of(rows), xp.maximum(SCATTERED * xp.where(xp.isfinite(scatter), scatter, 0.0), most))
+
+
+def _middle(rows):
+    return namespace(rows).sort(rows, axis=0)[rows.shape[0] // 2, ...]

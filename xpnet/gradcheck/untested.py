@@ -56,7 +56,7 @@ def _undecided_together(looks, name, one):
         return None, 1.0
     return together(
         looks.reference,
-        {name: one.a},
+        {name: looks.wide_gradients.get(name, one.a)},
         {name: namespace(one.a).astype(undecided, one.a.dtype)},
         tolerance=looks.tolerance[name],
         noise={name: looks.uncertain(name, undecided)},

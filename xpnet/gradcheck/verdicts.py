@@ -53,8 +53,8 @@ def by_two_looks(a, large, small, tolerance, noise, blur):
     xp = namespace(a)
     wide, c = 0.5 * (large[0, ...] + large[1, ...]), 0.5 * (small[0, ...] + small[1, ...])
     off, size, gap = xp.abs(a - c), xp.maximum(xp.abs(a), xp.abs(c)), xp.abs(small[0, ...] - small[1, ...])
-    near = tolerance * size
-    passed = (off <= near) | ((off <= near + noise) & (noise <= DECISIVE * size))
+    near, told = tolerance * size, blur <= DECISIVE * size
+    passed = told & ((off <= near) | ((off <= near + noise) & (noise <= DECISIVE * size)))
     failed = (xp.abs(c - wide) <= 0.05 * off) & (off > 3 * gap + 8 * blur + near + noise)
     return xp.where(passed, PASS, xp.where(failed, FAIL, UNDECIDED))
 
@@ -74,7 +74,7 @@ def decide(a, rows, tolerance, noise):
         return (UNDECIDED, c[-1], math.inf) if rows else (FAIL, math.nan, math.inf)
     at = _kink(gap, blur)
     if at is None:
-        return _beside(a, c[k], bars[k], tolerance, noise), c[k], bars[k]
+        return _beside(a, c[k], bars[k], blur[k], tolerance, noise), c[k], bars[k]
     return (KINK if _is_between(a, rows[at], rows[at - 1], tolerance, noise) else FAIL), c[k], bars[k]
 
 
@@ -98,11 +98,11 @@ def _is_between(a, row, wider, tolerance, noise):
     return min(right, left) - slack <= a <= max(right, left) + slack
 
 
-def _beside(a, c, bar, tolerance, noise):
-    """Return the code of an entry beside the mean of two slopes that are no kink, and its error bar."""
+def _beside(a, c, bar, blur, tolerance, noise):
+    """Return the code of an entry beside the mean of two slopes that are no kink, its error bar, and its blur."""
     off, size = abs(a - c), max(abs(a), abs(c))
-    if off <= tolerance * size:
-        return PASS
+    if off <= tolerance * size:  # by chance, if slopes that come in steps are all that it agrees with
+        return PASS if blur <= DECISIVE * size or not size else UNDECIDED
     if off <= tolerance * size + noise:
         return PASS if noise <= DECISIVE * size else UNDECIDED
     if off <= bar + noise:
