@@ -53,7 +53,7 @@ COMPUTES = {
     },
     "gradcheck.subjects.arguments": {"functions"},
     "gradcheck.subjects.calls": {
-        *("functions", "layer_state", "state", "backend"),
+        *("functions", "arrays", "layer_state", "state", "backend"),
         *("gradcheck.contracts", "gradcheck.host", "gradcheck.subjects.arguments"),
     },
     "gradcheck.subjects.claims": {"gradcheck.subjects.arguments", "gradcheck.subjects.calls"},

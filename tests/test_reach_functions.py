@@ -352,3 +352,42 @@ def test_what_the_caller_gets_wrong_is_an_error(kind):
     call, error, says = ERRORS[kind]
     with pytest.raises(error, match=says):
         call()
+
+
+def test_a_part_that_the_gradient_leaves_out(rng):
+    """A key that is missing is no word about it; None is."""
+    given = {"W": rng.normal(size=(3, 2)), "b": rng.normal(size=2)}
+    f = lambda p: float((p["W"] ** 2).sum() * p["b"].sum())  # noqa: E731
+    check = check_gradients(f, given, gradient=lambda p: {"W": 2 * p["W"] * p["b"].sum()})
+    assert not check
+    assert "returned nothing for p.b" in check.problems[0]
+    check = check_gradients(f, given, gradient=lambda p: {"W": 2 * p["W"] * p["b"].sum(), "b": None})
+    assert check
+    assert "not differentiated: p.b" in check.title
+
+
+def test_arrays_without_entries(rng):
+    f, gradient = lambda x, y: float((x**2).sum() + y.sum()), lambda x, y: (2 * x, np.ones_like(y))
+    assert check_gradients(f, rng.normal(size=(2, 3)), np.zeros((0, 3)), gradient=gradient)
+    with pytest.raises(ValueError, match="no entry"):
+        check_gradients(f, np.zeros((2, 0)), np.zeros((0, 3)), gradient=gradient)
+
+
+def test_half_precision_is_refused_by_name(case):
+    if case.guarded:
+        pytest.skip("a check reads values on the host")
+    for dtype in ("float16", "bfloat16"):
+        if hasattr(case.xp, dtype):
+            x = case.xp.asarray([1.0, 2.0], dtype=getattr(case.xp, dtype))
+            with pytest.raises(TypeError, match="half precision"):
+                check_gradients(lambda x: x * x, x, gradient=lambda x, dout: 2 * x * dout)
+
+
+def test_a_loss_in_float64_of_arrays_in_float32(rng):
+    """What is summed up in float64 was rounded in float32 all the same."""
+    for size in (1e-4, 1e-6, 1e-8):
+        x = (size * rng.normal(size=(4, 3))).astype("float32")
+        f = lambda x: float(np.log(1 + np.exp(x)).sum(dtype="float64"))  # noqa: E731
+        right = (1 / (1 + np.exp(-x))).astype("float32")
+        assert check_gradients(f, x, gradient=right).failed == 0
+        assert not check_gradients(f, x, gradient=-right)

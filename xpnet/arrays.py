@@ -59,6 +59,8 @@ def copies(parameters):
 
 def shares_memory(x):
     """Return whether entries of ``x`` lie in the same place of memory, as in a view that repeats them."""
+    if 0 in x.shape:
+        return False
     strides = getattr(x, "strides", None) or (x.stride() if hasattr(x, "stride") else ())
     axes = sorted((abs(s), n) for s, n in zip(strides, x.shape, strict=False) if n > 1)
     reach = 0

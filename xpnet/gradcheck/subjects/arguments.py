@@ -133,7 +133,10 @@ def _aligned_parts(own, claim, name):
         yield from ((leaf, None) for leaf, value in leaves(own, name) if is_floats(value))
     elif isinstance(own, Mapping) and isinstance(claim, Mapping):
         for key, part in own.items():
-            yield from _aligned(part, claim.get(key), f"{name}.{key}")
+            if key in claim or _holds_settings(own) or not any(is_floats(leaf) for _, leaf in leaves(part, "")):
+                yield from _aligned(part, claim.get(key), f"{name}.{key}")
+            else:
+                yield name, f"nothing for {name}.{key}: forgotten? Return None for what is not differentiated"
     elif isinstance(own, Mapping) or not isinstance(claim, (tuple, list)):
         yield name, f"{type(claim).__name__} for {name}, which is a {type(own).__name__}"
     elif len(own) != len(claim):

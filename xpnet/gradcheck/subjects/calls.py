@@ -9,6 +9,7 @@ import math
 
 from array_api_compat import device, is_array_api_obj
 
+from ...arrays import require_precision
 from ...backend import get_backend, random_generator
 from ...functions import namespace
 from ...layer_state import is_generator, rewound
@@ -51,6 +52,8 @@ class Call:
         floats = self._floats()
         if not floats:
             raise TypeError(self._without_floats())
+        if not any(math.prod(value.shape) for value in floats.values()):
+            raise ValueError(f"{' and '.join(floats)} of {self.name}: there is no entry in it")
         first = next(iter(floats.values()))
         self.samples = first.shape[0] if first.ndim > 1 else 1
         shown = self.arguments.floats or floats
@@ -72,6 +75,8 @@ class Call:
         self.values = {name: value for name, value in floats.items() if name not in left_out}
         if not self.values and not self.failure:
             raise ValueError(f"{self.kind} is None for every input of {self.name}, so there is nothing to check")
+        for name, value in self.values.items():
+            require_precision(name, value)
         if of_inputs := [name for name in left_out if name in self.arguments.floats]:
             self.title += f", not differentiated: {', '.join(of_inputs)}"
 
