@@ -3,7 +3,7 @@
 a is an entry by backpropagation; R and L are the slopes of the loss to the right and to the left of it over a step,
 C is their mean, G = |R − L| their gap, ν what round-off may do to them, and B what it may do to a.
 
-*pass*: a agrees with C to the tolerance, or to the error bar of C where that is at most a hundredth of it.
+*pass*: a agrees with C to the tolerance, or to the error bar of C where that is at most a hundredth of it, and so is ν.
 *kink*: the gap stays as the step shrinks, down to the smallest step that can tell; a lies between R and L. Or a jumps
 there, and backpropagation is right beside the kink; see ``xpnet.gradcheck.kinks``.
 *undecided*: a agrees with C to its error bar, but that is more than a hundredth of it: too small to tell.
