@@ -132,11 +132,7 @@ def _aligned_parts(own, claim, name):
     if claim is None:
         yield from ((leaf, None) for leaf, value in leaves(own, name) if is_floats(value))
     elif isinstance(own, Mapping) and isinstance(claim, Mapping):
-        for key, part in own.items():
-            if key in claim or _holds_settings(own) or not any(is_floats(leaf) for _, leaf in leaves(part, "")):
-                yield from _aligned(part, claim.get(key), f"{name}.{key}")
-            else:
-                yield name, f"nothing for {name}.{key}: forgotten? Return None for what is not differentiated"
+        yield from _aligned_by_key(own, claim, name)
     elif isinstance(own, Mapping) or not isinstance(claim, (tuple, list)):
         yield name, f"{type(claim).__name__} for {name}, which is a {type(own).__name__}"
     elif len(own) != len(claim):
@@ -144,6 +140,15 @@ def _aligned_parts(own, claim, name):
     else:
         for i, (part, given) in enumerate(zip(own, claim, strict=True)):
             yield from _aligned(part, given, f"{name}[{i}]")
+
+
+def _aligned_by_key(own, claim, name):
+    optional = _holds_settings(own)
+    for key, part in own.items():
+        if optional or key in claim or not any(is_floats(leaf) for _, leaf in leaves(part, "")):
+            yield from _aligned(part, claim.get(key), f"{name}.{key}")
+        else:
+            yield name, f"nothing for {name}.{key}: forgotten? Return None for what is not differentiated"
 
 
 def same(a, b):

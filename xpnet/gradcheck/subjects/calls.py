@@ -70,6 +70,10 @@ class Call:
                 raise
             self.weights = self._weights(out, first)
             claims = self._try_gradients()
+        self._settle(floats, claims)
+
+    def _settle(self, floats, claims):
+        """Tell the arrays of floats that are differentiated from those whose gradient is None."""
         left_out = [name for name, claim in claims.items() if claim is None]
         self.inputs = {name: floats[name] for name in left_out}
         self.values = {name: value for name, value in floats.items() if name not in left_out}
