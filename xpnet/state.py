@@ -7,6 +7,7 @@ import io
 import sys
 import threading
 import types
+import warnings
 import weakref
 from functools import partial
 
@@ -185,7 +186,9 @@ def _array_way_back(x):
 
     def back():
         if x.shape != shape:
-            x.shape = shape
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # NumPy 2.5's
+                x.shape = shape
         if writeable and not x.flags.writeable:
             x.flags.writeable = True
         if writeable is None or x.flags.writeable:
