@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"exclude-members": "__new__"}  # of named tuples, which says nothing
+autodoc_preserve_defaults = True  # str, not <class 'str'>
 autodoc_class_signature = "separated"  # a class and what it takes on lines of their own
 add_module_names = False
 python_use_unqualified_type_names = True
