@@ -6,7 +6,7 @@ from array_api_compat import array_namespace, device
 
 from .arrays import chunks_by
 
-CHUNK = 2000  # samples at a time, where accuracies are a loop on the device
+CHUNK = 1000  # samples at a time, where accuracies are a loop on the device
 
 # the last of each kind that JAX compiled, with its device and text: to train again with these settings compiles nothing
 _programs: dict = {}
@@ -37,8 +37,9 @@ def epoch_by_jax(function, held, x, t, steps, batch):
     program = _program("epoch", epoch, (list(held.values()), x, t, nothing, 0), x)
 
     def run(order):
-        count = order.shape[0]
-        order = xp.concat([xp.astype(order, nothing.dtype), nothing[count:, :]])  # one shape, compiled once
+        order, count = xp.astype(order, nothing.dtype, copy=False), order.shape[0]
+        if count < steps:  # one shape, compiled once
+            order = xp.concat([order, nothing[count:, :]])
         parameters, losses = program(list(held.values()), x, t, order, count)
         for name, value in zip(held, parameters, strict=True):
             held[name] = value
