@@ -29,6 +29,7 @@ from benchmark_report import Report, device_name, machine
 from benchmark_workers import Run, Workers, measure
 
 import xpnet
+from xpnet.command_line import count
 
 __all__ = ["Xpnet", "start_weights", "train"]  # which gpu_parts.py measures with, too
 
@@ -270,9 +271,15 @@ def command_line():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--only", default=",".join(PARTS), help="parts to measure, such as a,c")
-    add("--repetitions", type=int, help="how often each contender takes its turn; 5, or 1 if quick")
-    add("--iterations", type=int, help="how long (a) trains; 10,000, or 40 if quick")
-    add("--hidden", type=int, nargs="+", metavar="N", help="units of each hidden layer in (a), (b); 50, or 10 if quick")
+    add("--repetitions", type=count, help="how often each contender takes its turn; 5, or 1 if quick")
+    add("--iterations", type=count, help="how long (a) trains; 10,000, or 40 if quick")
+    add(
+        "--hidden",
+        type=count,
+        nargs="+",
+        metavar="N",
+        help="units of each hidden layer in (a), (b); 50, or 10 if quick",
+    )
     add("--backend", help="xpnet's backend; by default XPNET_BACKEND, else numpy")
     add("--json", type=Path, metavar="FILE", help="write all of it there, or into a folder")
     add("--quick", action="store_true", help="tiny sizes, to see that it runs")
@@ -289,8 +296,6 @@ def read(parser):
     options.iterations = options.iterations or (40 if options.quick else 10_000)
     options.repetitions = options.repetitions or (1 if options.quick else 5)
     options.hidden = options.hidden or [10 if options.quick else 50]
-    if min(options.hidden) < 1:
-        parser.error(f"--hidden is {min(options.hidden)}; a layer has at least one unit")
     try:
         options.backend = xpnet.get_backend(options.backend).name
     except xpnet.BackendError as error:

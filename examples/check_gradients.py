@@ -13,8 +13,10 @@ Every entry of every parameter is compared. The exit status is 0 if all agree an
 
 import argparse
 import sys
+from functools import partial
 
 from xpnet import BackendError, MultiLayerNet, TwoLayerNet, check_gradients, get_backend, load_mnist, train
+from xpnet.command_line import count, seed
 
 
 def plant(mistake, network, xp):
@@ -64,17 +66,23 @@ def command_line(prog):
     add("--activation", choices=("relu", "sigmoid"), default="relu", help="%(default)s by default")
     add(
         "--hidden",
-        type=int,
+        type=count,
         nargs="+",
         default=[50],
         metavar="N",
         help="units of each hidden layer (50), as in 200 100",
     )
-    add("--batch-size", type=int, default=100, metavar="N", help="images (%(default)s)")
-    add("--trained", type=int, default=0, metavar="N", help="train for N iterations first (%(default)s)")
+    add("--batch-size", type=count, default=100, metavar="N", help="images (%(default)s)")
+    add(
+        "--trained",
+        type=partial(count, lowest=0),
+        default=0,
+        metavar="N",
+        help="train for N iterations first (%(default)s)",
+    )
     add("--dtype", choices=("float32", "float64"), default="float64", help="%(default)s by default")
     add("--method", choices=("auto", "difference", "stacked", "loop"), default="auto", help="%(default)s by default")
-    add("--seed", type=int, default=0, metavar="N", help="fixes weights and audit (%(default)s)")
+    add("--seed", type=seed, default=0, metavar="N", help="fixes weights and audit (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
     return parser
 

@@ -25,6 +25,7 @@ from xpnet import (
     save_training,
     train,
 )
+from xpnet.command_line import count, rate, seed
 from xpnet.installing import install_command
 from xpnet.workers import blas_threads
 
@@ -32,24 +33,6 @@ PYTHON_BOUND = ("cupy", "jax", "torch:cuda")  # backends on which starting an op
 
 # what a run that goes on must have in common with its beginning
 RUN = ("hidden", "activation", "batch_size", "learning_rate", "replacement", "gradient", "dtype", "seed", "data")
-
-
-def count(text, lowest=1):
-    number = int(text)
-    if number < lowest:
-        raise argparse.ArgumentTypeError(f"got {text}, but it must be at least {lowest}")
-    return number
-
-
-def seed(text):
-    return count(text, lowest=0)
-
-
-def rate(text):
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}, but it must be a positive number")
-    return number
 
 
 def command_line(prog):

@@ -12,18 +12,19 @@ import time
 from tqdm import tqdm
 
 from xpnet import BackendError, TwoLayerNet, get_backend, load_mnist, to_numpy, train
+from xpnet.command_line import count, rate, seed
 
 
 def command_line():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage="%(prog)s [options]")
     add = parser.add_argument
-    add("--iterations", type=int, default=10_000, metavar="N", help="batches to train on (%(default)s)")
-    add("--hidden", type=int, default=50, metavar="N", help="hidden units (%(default)s)")
+    add("--iterations", type=count, default=10_000, metavar="N", help="batches to train on (%(default)s)")
+    add("--hidden", type=count, default=50, metavar="N", help="hidden units (%(default)s)")
     add("--activation", choices=("relu", "sigmoid"), default="sigmoid", help="%(default)s by default")
-    add("--batch-size", type=int, default=100, metavar="N", help="images per batch (%(default)s)")
-    add("--learning-rate", type=float, default=0.1, metavar="R", help="size of a step (%(default)s)")
+    add("--batch-size", type=count, default=100, metavar="N", help="images per batch (%(default)s)")
+    add("--learning-rate", type=rate, default=0.1, metavar="R", help="size of a step (%(default)s)")
     add("--dtype", choices=("float32", "float64"), default="float64", help="%(default)s by default")
-    add("--seed", type=int, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
+    add("--seed", type=seed, default=0, metavar="N", help="fixes weights and batches (%(default)s)")
     add("--backend", help="numpy, cupy, torch, jax, ...; by default what XPNET_BACKEND says, else numpy")
     return parser
 

@@ -109,6 +109,7 @@ BELOW_ALL = {"annotations", "scalars"}  # which import nothing of the package th
 ALLOWED = {
     **COMPUTES,
     "scalars": set(),
+    "command_line": set(),
     "capturing": set(),
     "repeating": {"arrays", "backend", "layer_state", "state"},
     "looping": {"arrays"},

@@ -47,6 +47,23 @@ def test_another_job_is_refused_with_those_there_are(tmp_path, arguments):
 
 
 @pytest.mark.parametrize("job", SCRIPTS)
+@pytest.mark.parametrize(
+    ("option", "typed", "asked"),
+    [
+        ("--batch-size", "-3", "a whole number of at least 1"),
+        ("--hidden", "0", "a whole number of at least 1"),
+        ("--seed", "-1", "a whole number of at least 0"),
+        ("--batch-size", "ten", "a whole number of at least 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_in_words(capsys, job, option, typed, asked):
+    with pytest.raises(SystemExit, match="2"):
+        main([job, option, typed])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"python -m xpnet {job}: error: argument {option}: got {typed}, but it must be {asked}"
+
+
+@pytest.mark.parametrize("job", SCRIPTS)
 def test_help_and_errors_name_the_command(tmp_path, job):
     told = run_python("-m", "xpnet", job, "--help", cwd=tmp_path)
     assert told.returncode == 0

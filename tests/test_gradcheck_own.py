@@ -157,8 +157,8 @@ def test_what_float32_cannot_tell_is_measured_in_float64(rng):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda net, x, t: check_gradients(net, [[1.0]], t), "x: expected arrays"),
-        (lambda net, x, t: check_gradients(Relu(), [[1.0]]), "x: expected arrays"),
+        (lambda net, x, t: check_gradients(net, [[1.0]], t), "x: expected an array"),
+        (lambda net, x, t: check_gradients(Relu(), [[1.0]]), "x: expected an array"),
         (lambda net, x, t: check_gradients(net, (255 * x).astype("uint8"), t), "uint8"),
         (lambda net, x, t: check_gradients(net, x, t, h=-1e-4), "positive number"),
         (lambda net, x, t: check_gradients(net, x[:0], t[:0]), "no sample"),

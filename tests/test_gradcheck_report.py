@@ -10,6 +10,7 @@ import pytest
 from checking import batch, gradient_changed, network, of
 
 from xpnet import check_gradients
+from xpnet.gradcheck.directions import compared
 from xpnet.gradcheck.report import Entry, GradientCheck, ParameterCheck
 
 
@@ -98,6 +99,37 @@ class TestReport:
         assert re.match(r" +at \(5, 4\): numerical \S+, backprop \S+, ratio 3.9$", lines[4])
         assert all(len(line) <= 100 for line in lines)
         assert lines[-1] == "FAIL             29 of 59 entries fail"
+
+    def test_an_entry_that_should_be_zero_has_no_ratio(self):
+        def lines(numerical, backprop):
+            entry = Entry((0,), numerical, backprop, 1.0)
+            check = GradientCheck("")
+            check.parameters = [ParameterCheck("b", (1,), "loop", 0.1, 0, 0, 0, 1, entry, (entry,))]
+            return [line.strip() for line in repr(check).splitlines() if " at (" in line]
+
+        assert lines(0.0, 0.5) == ["at (0,): numerical 0.00000e+00, backprop 5.00000e-01, should be 0"]
+        assert lines(-1e-9, 0.5) == ["at (0,): numerical -1.00000e-09, backprop 5.00000e-01, should be nearly 0"]
+        assert lines(1e-3, 60.0) == ["at (0,): numerical 1.00000e-03, backprop 6.00000e+01, ratio 60000"]
+        assert lines(0.25, -0.0) == ["at (0,): numerical 2.50000e-01, backprop 0.00000e+00, ratio 0"]
+        assert lines(0.25, np.nan) == ["at (0,): numerical 2.50000e-01, backprop nan"]
+        assert lines(0.25, np.inf) == ["at (0,): numerical 2.50000e-01, backprop inf, ratio inf"]
+
+    def test_what_is_moved_together_has_no_factor_of_nothing(self):
+        assert compared(1.5, "the right one") == "is 1.5 times the right one"
+        assert compared(0.0, "the right one") == "is 0, but the right one is not"
+        for ratio in (np.inf, -3.3e6):
+            assert compared(ratio, "the right one") == "is not 0, but the right one is, or nearly so"
+
+    def test_a_factor_of_a_gradient_like_the_values_is_no_weight_decay(self):
+        x = np.linspace(-1.0, 2.0, 7)
+        check = check_gradients(lambda x: (x**2).sum(), x, gradient=lambda x: x)
+        assert of(check, "x").hint == "every ratio is 0.5, a factor of two"
+
+    def test_a_long_check_tells_seconds(self):
+        check = GradientCheck("a title")
+        for seconds, told in ((0.0123, "12 ms"), (63.102, "63 s")):
+            check.seconds = seconds
+            assert check.head() == f"a title, {told}"
 
     def test_text_of_a_pass(self):
         begun = time.perf_counter()

@@ -392,6 +392,28 @@ def test_numbers(name, value):
             call(value)
 
 
+NEWCOMERS = [
+    (lambda: xpnet.MultiLayerNet(4, 5, 3), TypeError, r"hidden_size_list is 5; it must be a sequence of sizes"),
+    (lambda: xpnet.Network([xpnet.Relu, xpnet.Relu]), TypeError, "is no layer; a layer is an object with forward"),
+    (lambda: network().params["W3"], KeyError, r"no parameter 'W3'; the names are W1, b1, W2, b2"),
+    (lambda: xpnet.sigmoid(1.0), TypeError, r"^x: expected an array, got float; convert with numpy\.asarray"),
+    (lambda: xpnet.cross_entropy_error(x, [1]), TypeError, "expected arrays of one library, got numpy.ndarray, list;"),
+    (lambda: xpnet.check_gradients(network()), TypeError, r"no inputs; write check_gradients\(network, x, t\)"),
+    (lambda: xpnet.check_gradients(TwoLayerNet, x, t), TypeError, "network is <class .*takes a network"),
+    (lambda: xpnet.check_gradients(network(), x, t, audit=-1), ValueError, "audit is -1; it must be a whole number"),
+    (lambda: xpnet.check_gradients(network(), x, t, worst=1.5), ValueError, "worst is 1.5; it must be a whole number"),
+    (lambda: xpnet.check_gradients(network(), x, t, tolerance=-1), ValueError, "tolerance is -1; it must be a number"),
+    (lambda: xpnet.check_gradients(network(), x, t, tolerance="x"), ValueError, "tolerance is 'x'; it must be a numb"),
+    (lambda: train(network(), x, t, epochs=1, learning_rate="0.1"), ValueError, "learning_rate is '0.1'; it must be"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "told"), NEWCOMERS, ids=[told[:24] for _, _, told in NEWCOMERS])
+def test_what_a_newcomer_may_try_is_refused_in_words(call, kind, told):
+    with pytest.raises(kind, match=told):
+        call()
+
+
 @pytest.mark.parametrize("dtype", ["int64", "bool", "complex64", "nonsense", "U3", ""])
 def test_dtypes_that_do_not_train(dtype):
     with pytest.raises(ValueError, match=r"\bdtype\b"):

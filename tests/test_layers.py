@@ -306,8 +306,8 @@ def test_affine_refuses_parameters_that_do_not_fit(case, W, b):
     ("W", "b", "message"),
     [
         (784, 50, "W is the number 784; Affine takes the array W"),
-        ([[1.0]], None, "W: expected arrays"),
-        (np.eye(2), [1.0, 2.0], "b: expected arrays"),
+        ([[1.0]], None, "W: expected an array"),
+        (np.eye(2), [1.0, 2.0], "b: expected an array"),
         (np.eye(2, dtype="int64"), None, "W has dtype int64"),
         (np.eye(2), np.ones(2, dtype="int64"), "b has dtype int64"),
         (np.eye(2), np.ones(2, dtype="float32"), "W has dtype float64 and b float32; they must be of one dtype"),
@@ -326,7 +326,7 @@ def test_affine_refuses_parameters_of_two_libraries():
 @pytest.mark.parametrize("layer", [Relu(), Sigmoid(), Softmax(), Affine(np.eye(2))])
 @pytest.mark.parametrize("x", [None, 1.0, [1.0, 2.0]])
 def test_layers_refuse_what_is_no_array(layer, x):
-    with pytest.raises(TypeError, match="x: expected arrays"):
+    with pytest.raises(TypeError, match="x: expected an array"):
         layer.forward(x)
 
 

@@ -256,7 +256,7 @@ def test_gradients_of_a_multiple_of_the_loss(case, rng):
 
 def test_the_same_layer_twice_is_refused(case, rng):
     layer = affine(case, rng, 3, 3)
-    with pytest.raises(ValueError, match="each layer only once; make a second one"):
+    with pytest.raises(ValueError, match=r"a layer stands in the row twice.*make a second one"):
         Network([layer, Relu(), layer])
 
 
@@ -301,7 +301,7 @@ def test_parameters_that_do_not_belong_together_are_refused():
     W, b = np.eye(3), np.zeros(3)
     with pytest.raises(ValueError, match="parameters b1 and b2 are one and the same array; give each layer its own"):
         Network([Affine(W, b), Affine(W.copy(), b)])
-    with pytest.raises(TypeError, match="parameter W1 has dtype float32 and gamma2 float64; they must be of one, or"):
+    with pytest.raises(TypeError, match="parameter W1 has dtype float32 and gamma2 float64; they must be of one dtype"):
         Network([Affine(W.astype("float32")), Scale(np.ones(3))])
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match="parameters W1 and gamma2: expected arrays of one library"):

@@ -26,7 +26,7 @@ def script_of(job):
 def main(arguments=None):
     """Do the job that the first argument names, with the others; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    about = "Train a network on MNIST, or check its backpropagation; %(prog)s train --help says more."
+    about = "Train a network on MNIST, or check its backpropagation; %(prog)s train --help tells how."
     parser = argparse.ArgumentParser("python -m xpnet", "%(prog)s {train,check} [options]", about)
     parser.add_argument("job", choices=SCRIPTS)
     job = parser.parse_args(arguments[:1]).job

@@ -93,7 +93,9 @@ def classes_of(t, y, x):
             f"{tuple(y.shape)}; there must be labels {tuple(y.shape[:-1])} or weights of the {y.shape[-1]} classes"
         )
     if not xp.isdtype(t.dtype, "integral"):
-        raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+        raise TypeError(
+            f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
+        )
     return t
 
 

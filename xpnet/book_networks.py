@@ -74,6 +74,8 @@ class MultiLayerNet(Network):
 
     Raises
     ------
+    TypeError
+        For a ``hidden_size_list`` that is no sequence.
     ValueError
         For sizes that are not whole numbers of at least 1, a ``weight_init_std`` that is not a finite number, a dtype
         that does not train or an unknown activation.
@@ -96,7 +98,11 @@ class MultiLayerNet(Network):
         activations = {"relu": (Relu, 2.0), "sigmoid": (Sigmoid, 1.0)}
         if activation not in activations:
             raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(activations)}")
-        sizes = (input_size, *hidden_size_list, output_size)
+        try:
+            sizes = (input_size, *hidden_size_list, output_size)
+        except TypeError:
+            came = f"hidden_size_list is {hidden_size_list!r}"
+            raise TypeError(f"{came}; it must be a sequence of sizes, such as (50,)") from None
         if not all(map(is_count, sizes)):
             raise ValueError(f"sizes are {sizes}; each must be a whole number of at least 1")
         if weight_init_std is not None and not is_number(weight_init_std, isfinite):

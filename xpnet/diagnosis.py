@@ -17,7 +17,7 @@ STILL = 0.98  # the share of an epoch's loss, or of a guess's, that the next has
 def require_rate(learning_rate):
     """Return a learning rate as a float: a NumPy scalar would promote float32 parameters on some libraries."""
     if not is_number(learning_rate, lambda rate: 0 < rate < float("inf")):
-        raise ValueError(f"learning_rate is {learning_rate}; it must be a positive number")
+        raise ValueError(f"learning_rate is {learning_rate!r}; it must be a positive number")
     return float(learning_rate)
 
 

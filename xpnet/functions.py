@@ -37,9 +37,10 @@ def namespace(*arrays, names=""):
         except TypeError as error:
             cause = error
     came = ", ".join(f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}" for a in arrays)
+    came, what = came.replace("builtins.", ""), "an array" if len(arrays) == 1 else "arrays of one library"
     raise TypeError(
-        f"{prefix}expected arrays of one library, got {came}; convert with numpy.asarray(...) or with the "
-        "asarray of the library you compute with"
+        f"{prefix}expected {what}, got {came}; convert with numpy.asarray(...) or with the asarray of the library "
+        "you compute with"
     ) from cause
 
 
@@ -181,7 +182,9 @@ def one_hot(t: Array, num_classes: int, *, dtype: Any = None) -> Array:
     """
     xp = namespace(t, names="t")
     if not xp.isdtype(t.dtype, "integral"):
-        raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+        raise TypeError(
+            f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
+        )
     require_count("num_classes", num_classes)
     if dtype is None:
         dtype = xp.__array_namespace_info__().default_dtypes(device=device(t))["real floating"]
@@ -246,7 +249,9 @@ def as_targets(t, y):
     if not fits:
         refuse_single_class(t, y)
         if t.ndim == y.ndim - 1 and t.shape == y.shape[:-1]:
-            raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+            raise TypeError(
+                f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
+            )
         raise ValueError(
             f"targets t have shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit predictions of shape "
             f"{tuple(y.shape)}: integer labels of shape {tuple(y.shape[:-1])} or weights of shape "

@@ -46,13 +46,15 @@ class Network(Described):
 
     def __init__(self, layers: Iterable[Any], last_layer: Any = None) -> None:
         layers = list(layers)
-        if not layers or len({id(layer) for layer in layers}) < len(layers):
-            raise ValueError("a network needs at least one layer, and each layer only once; make a second one")
+        if not layers:
+            raise ValueError("a network needs at least one layer")
         for layer in layers:
             if not (hasattr(layer, "forward") and hasattr(layer, "backward")) or isinstance(layer, type):
                 raise TypeError(
                     f"{in_short(layer)} is no layer; a layer is an object with forward(x) and backward(dout)"
                 )
+        if len({id(layer) for layer in layers}) < len(layers):
+            raise ValueError("a layer stands in the row twice, but remembers one forward only; make a second one")
         self._layers, self._params = by_class(layers), Parameters(layers)
         self._shapes: list[tuple[int, ...]] | None = None
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer

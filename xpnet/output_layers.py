@@ -103,7 +103,9 @@ class TimeSoftmaxWithLoss(Remembers):
         """
         xp = namespace(x, t, names="x and t")
         if not xp.isdtype(t.dtype, "integral"):
-            raise TypeError(f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype")
+            raise TypeError(
+                f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
+            )
         if x.ndim < 3 or tuple(t.shape) != tuple(x.shape[-3:-1]):
             raise ValueError(
                 f"labels t have shape {tuple(t.shape)} and scores {tuple(x.shape)}; they must be (N, T) and (N, T, C)"

@@ -82,13 +82,16 @@ class Parameters(Described, Mapping):
                 raise ValueError(f"parameters {twin} and {name} are one and the same array; give each layer its own")
             self._owners.setdefault(twin, []).append((layer, attribute))
 
+    def _owners_of(self, name):
+        if name not in self._owners:
+            raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
+        return self._owners[name]
+
     def __getitem__(self, name):
-        layer, attribute = self._owners[name][0]
+        layer, attribute = self._owners_of(name)[0]
         return getattr(layer, attribute)
 
     def __setitem__(self, name, value):
-        if name not in self._owners:
-            raise KeyError(f"there is no parameter {name!r}; the names are {', '.join(self._owners)}")
         old = self[name]
         if value is old:  # as after params[name] -= step, where arrays can be written
             return

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..annotations import Map, Seed
 from ..backend import computing_beside, seed_of
+from ..scalars import is_number, require_count
 from ..state import reachable, unchanged
 from ..steps import require_step
 from .audit import audit as audited
@@ -113,6 +114,10 @@ def check_gradients(
     """
     start = time.perf_counter()
     seed, h = seed_of(rng), None if h is None else require_step(h)
+    for name, number in (("audit", audit), ("worst", worst)):
+        require_count(name, number, lowest=0)
+    if tolerance is not None and not is_number(tolerance, lambda tolerance: 0 <= tolerance < 1):
+        raise ValueError(f"tolerance is {tolerance!r}; it must be a number of at least 0 and below 1")
     with _as_it_was(network, gradient, backward, *inputs), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the network has one score")  # the check says it itself
         subject = subject_for(network, inputs, gradient, backward, seed)

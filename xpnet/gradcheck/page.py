@@ -71,12 +71,12 @@ def _row(p, verdicts):
 
 def both_gradients(entry):
     """Return in words both gradients of an entry, with their ratio where it tells something."""
-    text = f"numerical {entry.numerical:.5e}, backprop {entry.backprop:.5e}"
+    text = f"numerical {entry.numerical + 0.0:.5e}, backprop {entry.backprop + 0.0:.5e}"  # no −0
     if entry.ratio != entry.ratio:
         return text
     if abs(entry.ratio) > FAR and entry.backprop - entry.backprop == 0:
         return f"{text}, should be {'0' if entry.numerical == 0 else 'nearly 0'}"
-    return f"{text}, ratio {entry.ratio:.6g}"
+    return f"{text}, ratio {entry.ratio + 0.0:.6g}"
 
 
 def _entry(entry):

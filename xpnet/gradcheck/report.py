@@ -144,7 +144,8 @@ class GradientCheck:
 
     def head(self) -> str:
         """Return one line: what was checked, how, and how long it took."""
-        return f"{self.title}, {1000 * self.seconds:.0f} ms"
+        took = f"{1000 * self.seconds:.0f} ms" if self.seconds < 10 else f"{self.seconds:.0f} s"
+        return f"{self.title}, {took}"
 
     def __repr__(self):
         lines = _line("gradient check", self.head())

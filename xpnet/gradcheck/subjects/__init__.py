@@ -81,7 +81,7 @@ def _layer(layer, inputs, seed):
 
 def _network_or_layer(net, x, t, seed):
     """Return what is checked; raise TypeError for what is neither a network nor a layer."""
-    if not isinstance(getattr(net, "params", {}), Mapping):
+    if not isinstance(net, type) and not isinstance(getattr(net, "params", {}), Mapping):
         came = type(net.params).__name__
         raise TypeError(f"network.params is a {came}; it must be a dict of arrays by name: W1, b1, …")
     methods = ("loss", "gradient") if hasattr(net, "params") else ("forward", "backward")
@@ -90,6 +90,8 @@ def _network_or_layer(net, x, t, seed):
             f"network is {in_short(net)}; check_gradients takes a network, with params, loss(x, t) and gradient(x, t), "
             "a layer, with forward(x) and backward(dout), or a function, with gradient= or backward="
         )
+    if x is None:
+        raise TypeError("there are no inputs; write check_gradients(network, x, t), or check_gradients(layer, x)")
     if not hasattr(net, "params"):
         subject = Layer(net, x, t, seed)
     else:
