@@ -230,7 +230,7 @@ def test_networks_of_another_depth_and_a_layer_of_none(tmp_path):
     assert "numerical gradient 784-4-3-10, relu, float32" in printed
     assert "784-4-3-10, a user's tanh" in printed
     assert found["failed"] == []
-    with pytest.raises(AssertionError, match="--hidden is 0"):
+    with pytest.raises(AssertionError, match="--hidden: got 0"):
         run(tmp_path, "--hidden", "4", "0")
 
 

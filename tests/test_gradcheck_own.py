@@ -158,7 +158,7 @@ def test_what_float32_cannot_tell_is_measured_in_float64(rng):
     ("make", "says"),
     [
         (lambda net, x, t: check_gradients(net, [[1.0]], t), "x: expected an array"),
-        (lambda net, x, t: check_gradients(Relu(), [[1.0]]), "x: expected an array"),
+        (lambda net, x, t: check_gradients(Relu(), [[1.0]]), "x: expected arrays"),
         (lambda net, x, t: check_gradients(net, (255 * x).astype("uint8"), t), "uint8"),
         (lambda net, x, t: check_gradients(net, x, t, h=-1e-4), "positive number"),
         (lambda net, x, t: check_gradients(net, x[:0], t[:0]), "no sample"),
