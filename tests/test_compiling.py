@@ -25,6 +25,7 @@ from xpnet import (
     looping,
     train,
 )
+from xpnet.repeating import same_moves
 
 COMPILERS = [case for case in CASES if case.id in ("jax", "torch", "cupy")]
 
@@ -346,6 +347,20 @@ class FromHost(Passing):
         return x * array_namespace(x).asarray([0.9, 1.0, 1.1])
 
 
+def test_moves_are_compared_to_round_off_and_a_kink():
+    rng = np.random.default_rng(0)
+    for dtype in ("float32", "float64"):
+        W, b = (rng.normal(size=shape).astype(dtype) for shape in ((50, 40), (40,)))
+        moves, eps = [0.01 * rng.normal(size=W.shape), np.zeros(40)], np.finfo(dtype).eps
+        after = [W - moves[0].astype(dtype), b + eps * rng.normal(size=40).astype(dtype)]
+        assert same_moves(moves, [W, b], after)  # of b nothing but round-off
+        frozen = moves[0].copy()
+        frozen[:, 7] = moves[0][:, 8]
+        assert not same_moves([frozen, moves[1]], [W, b], after)
+        assert not same_moves(moves, [W, b], [W * np.nan, b])
+        assert same_moves([moves[0] * np.inf, b], [W, b], after)  # the training will say so
+
+
 CUPY = [case for case in COMPILERS if case.id == "cupy"]
 
 
@@ -360,7 +375,8 @@ CUPY = [case for case in COMPILERS if case.id == "cupy"]
 )
 def test_what_a_capture_leaves_out_or_forbids_is_told(case, Layer, why):
     x, t = data(case)
-    network = Network([Affine(case.asarray(np.ones((6, 3)))), Layer(case)])
+    W = np.random.default_rng(0).normal(size=(6, 3))  # with equal ones, no score would matter
+    network = Network([Affine(case.asarray(W)), Layer(case)])
     before = case.host(dict(network.params))
     with pytest.raises(CompileError, match=why):
         train(network, x, t, epochs=1, batch_size=5, compile=True)
