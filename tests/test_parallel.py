@@ -226,7 +226,7 @@ class TestOtherNetworks:
             layers = [*small().layers.values()]
             return DataParallel(Network([layers[0], BatchNorm(), *layers[1:]]), comm).gradient(X, T)
 
-        with pytest.warns(UserWarning, match=r"a layer looks at the whole batch.* its own share"):
+        with pytest.warns(UserWarning, match=r"a layer looks at the whole batch.* the rank's own share"):
             on_ranks(2, training)
 
 
@@ -284,7 +284,7 @@ class TestBegunAlike:
         [
             ({"comm": 3}, TypeError, "comm is 3; it must be a communicator of mpi4py"),
             ({"timeout": 0}, ValueError, "timeout is 0; it must be a positive number"),
-            ({"params": {"w": np.zeros(3, "float16")}}, TypeError, "the parameters are w float16; MPI adds"),
+            ({"params": {"w": np.zeros(3, "float16")}}, TypeError, "the parameters are w float16; MPI can add"),
         ],
     )
     def test_what_is_not_possible_is_refused(self, on_ranks, wrong, error, words):
