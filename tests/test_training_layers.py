@@ -498,4 +498,4 @@ def test_a_dropout_that_does_not_name_its_generator_is_refused():
     x, t = data()
     check = check_gradients(with_layer(OwnDropout(3)), x, t)
     assert not check
-    assert "is there dropout?" in check.problems[0]
+    assert "check without dropout" in check.problems[0]
