@@ -28,7 +28,7 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
     about = "Train a network on MNIST, or check its backpropagation; %(prog)s train --help tells how."
     parser = argparse.ArgumentParser("python -m xpnet", "%(prog)s {train,check} [options]", about)
-    parser.add_argument("job", choices=SCRIPTS)
+    parser.add_argument("job", choices=SCRIPTS, help="what to do; each has options of its own")
     job = parser.parse_args(arguments[:1]).job
     return script_of(job).main(arguments[1:], f"{parser.prog} {job}")
 
