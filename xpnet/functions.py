@@ -114,7 +114,7 @@ def sigmoid(x: Array) -> Array:
     array([0. , 0.5, 1. ])
     """
     xp = require_floats("x", x)
-    z = xp.exp(-xp.abs(x))  # at most 1: the exponential of a positive number never appears
+    z = xp.exp(xp.copysign(x, -1.0))  # of −|x|: the exponential of a positive number never appears
     return xp.where(x >= 0, 1.0, z) / (1.0 + z)
 
 

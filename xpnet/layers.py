@@ -141,8 +141,11 @@ class Sigmoid(Remembers):
 
     def forward(self, x: Array) -> Array:
         """Return sigmoid(x) in the shape of ``x``."""
-        small, large = _halves_of_sigmoid(x)
-        self.y = namespace(x).where(x >= 0, large, small)
+        xp = namespace(x, names="x")
+        z = xp.exp(xp.copysign(x, -1.0))  # exp(−|x|), at most 1
+        large = 1.0 / (1.0 + z)
+        small = z * large
+        self.y = xp.where(x >= 0, large, small)
         self.slope = small * large  # y·(1 − y), also where 1 − y would be rounded to 0
         return self.y
 
@@ -151,21 +154,16 @@ class Sigmoid(Remembers):
         return dout * self.slope
 
     def difference(self, x: Array, dx: Array) -> Array:
-        """Return σ(x + dx) − σ(x) = y·r·(e − 1)/(y·e + r) with y = σ(x), r = 1 − y = σ(−x), e = exp(dx)."""
-        xp, (small, large) = namespace(dx), _halves_of_sigmoid(x)
-        positive = x >= 0
-        y, r = xp.where(positive, large, small), xp.where(positive, small, large)
-        dx = xp.minimum(dx, log_of_largest(dx))  # beyond, exp overflows, and a sigmoid changes no more
-        below = xp.maximum(y * xp.exp(dx) + r, xp.finfo(dx.dtype).smallest_normal)  # 0 where y·r is, too
-        return (small * large) * xp.expm1(dx) / below
+        """Return σ(x + dx) − σ(x), for x < 0 as z·e/((1 + z)·(1 + z + z·e)) with z = exp(−|x|) and e = exp(dx) − 1.
 
-
-def _halves_of_sigmoid(x):
-    """Return (σ(−|x|), σ(|x|)), which add up to one, each to its own last digit."""
-    xp = namespace(x, names="x")
-    z = xp.exp(-xp.abs(x))
-    large = 1.0 / (1.0 + z)
-    return z * large, large
+        A positive x is flipped together with dx and with the result, so that 1 + z + z·e never cancels.
+        """
+        xp = namespace(dx)
+        flip = xp.copysign(1.0, -x)
+        z = xp.exp(flip * x)
+        below = 1.0 + z
+        change = z * xp.expm1(xp.minimum(flip * dx, log_of_largest(dx)))  # beyond, exp overflows: σ changes no more
+        return change / (flip * below * (below + change))
 
 
 class Affine(Remembers):
