@@ -142,6 +142,16 @@ def test_sigmoid_changes_where_it_is_saturated(dtype, size, x):
     assert np.max(np.abs(Sigmoid().difference(x, dx) / exact - 1)) <= 4 * np.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("x", [12.0, 30.0, 60.0, 85.0, 300.0, 1500.0])
+@pytest.mark.parametrize("beyond", [-3.0, 0.0, 2.0, 40.0, 1e4])
+def test_sigmoid_changes_from_one_end_to_the_other(dtype, x, beyond):
+    x = np.asarray([[x, -x]], dtype=dtype)
+    dx = -np.sign(x) * (np.abs(x) + np.asarray(beyond, dtype=dtype))
+    exact = exactly(exact_sigmoid, x, dx)
+    assert np.max(np.abs(Sigmoid().difference(x, dx) / exact - 1)) <= 4 * np.finfo(dtype).eps
+
+
 def test_a_sum_of_changes_as_small_as_they_get_is_no_zero():
     """Subtracting two values of sigmoid would give 0 for these; their change is 4e-30."""
     change = Sigmoid().difference(np.asarray([[-30.0]]), np.asarray([[4e-17]]))

@@ -22,6 +22,8 @@ gradients then leave out work.
 
 from __future__ import annotations
 
+from math import ceil, log
+
 from .annotations import Array
 from .arrays import require_precision
 from .describing import Described, layer_in_words
@@ -159,10 +161,14 @@ class Sigmoid(Remembers):
         A positive x is flipped together with dx and with the result, so that 1 + z + z·e never cancels.
         """
         xp = namespace(dx)
-        flip = xp.copysign(1.0, -x)
-        z = xp.exp(flip * x)
+        nothing = ceil(-log(xp.finfo(dx.dtype).eps / 16))  # is exp of minus that, beside 1
+        flip, far = xp.copysign(1.0, -x), xp.abs(x)
+        dx = flip * dx
+        # from far below zero to far above σ(x) itself counts for nothing, and σ(x + dx) knows the sum alone
+        both = xp.maximum(xp.minimum(far, dx) - nothing, 0.0)
+        z = xp.exp(both - far)
         below = 1.0 + z
-        change = z * xp.expm1(xp.minimum(flip * dx, log_of_largest(dx)))  # beyond, exp overflows: σ changes no more
+        change = z * xp.expm1(xp.minimum(dx - both, log_of_largest(dx)))  # beyond, exp overflows: σ changes no more
         return change / (flip * below * (below + change))
 
 
