@@ -91,6 +91,19 @@ def test_slopes_that_agree_by_chance_do_not_pass():
         assert not check
 
 
+def test_functions_that_refuse_what_is_far_away():
+    """The height of a step is looked for at values that nobody gave."""
+
+    def bounded(x):
+        if abs(x).max() > 1e-7:
+            raise ValueError("x is too large")
+        return np.log(1 + x * x)
+
+    check = check_gradients(bounded, small(1e-9, "float64"), gradient=lambda x, dout: dout * 2 * x)
+    assert not check
+    assert "too large" not in str(check)
+
+
 def sinc_slope(x):
     return (x * np.cos(x) - np.sin(x)) / x**2
 

@@ -129,7 +129,10 @@ class Reference:
         host = {name: self.host[name] for name in self.subject.values}
 
         def outputs(moved):
-            return self.outputs({name: as_array(value, self.arrays[name]) for name, value in moved.items()})[0]
+            try:
+                return self.outputs({name: as_array(value, self.arrays[name]) for name, value in moved.items()})[0]
+            except Exception:  # whatever a foreign function raises at values that nobody gave
+                return self.base * math.nan
 
         return grain(outputs, self.base, host, flat, eps)
 
