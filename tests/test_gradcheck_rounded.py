@@ -128,3 +128,22 @@ def test_in_float64_too():
         check = check_gradients(Elementwise(lambda x: np.sin(x) / x, sinc_slope), small(size, "float64"))
         assert check.failed == 0
         assert check or cannot_tell(check), str(check)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_computes_in_float32_inside(seed):
+    """Arrays and loss are of float64, so that nothing tells of it but the steps in which the loss comes."""
+    rng = np.random.default_rng(seed)
+    x, W = rng.normal(size=(4, 3)), rng.normal(size=(3, 2))
+
+    def loss(x, W):
+        return float((np.tanh(x.astype("float32") @ W.astype("float32")) ** 2).sum())
+
+    def gradient(x, W, factor=1.0):
+        y = np.tanh(x @ W)
+        dout = 2 * y * (1 - y * y)
+        return factor * dout @ W.T, x.T @ dout
+
+    assert check_gradients(loss, x, W, gradient=gradient)
+    for factor in (-1.0, 1.05, 2.0):
+        assert check_gradients(loss, x, W, gradient=lambda x, W, by=factor: gradient(x, W, by)).failed >= 6

@@ -13,6 +13,7 @@ from .contracts import ROUND_OFF
 
 LINES = 3  # along which steps are looked for
 NEAREST, FARTHER = 2.0**-40, 8.0  # of the arrays: the first move, and by how much the next ones are longer
+SINGLE = 2.0**-18  # of the outputs: steps of what computes in float32 inside, whatever it takes and returns
 HALVINGS = 30  # of the move in which outputs change first
 ABRUPT = 8.0  # times as much as they would change on the way if they changed evenly
 
@@ -35,7 +36,7 @@ def grain(outputs, base, values, flat, eps):
         largest = abs(at(math.inf))
         largest = max(float(largest[largest < math.inf].max(initial=0.0)), float(abs(base).max()))
         height = _first_step(change)
-        if height <= ROUND_OFF * eps * largest:
+        if height <= max(ROUND_OFF * eps, SINGLE) * largest:
             highest = max(highest, height)
     return highest
 
