@@ -36,8 +36,8 @@ class Part:
 
     def __init__(self, name, quick):
         self.name, self.quick, self.failed = name, quick, False
-        self.library = name.rpartition("-")[2]
-        self.backend = xpnet.get_backend(NAMES[self.library]) if self.library in NAMES else None
+        self.array_library = name.rpartition("-")[2]
+        self.backend = xpnet.get_backend(NAMES[self.array_library]) if self.array_library in NAMES else None
 
     def add(self, what, value, **more):
         self.failed |= "failed" in more
@@ -186,7 +186,7 @@ def capture(part):
         ),
     )
 
-    if part.library == "cupy" and part.failed and os.environ.get("CUPY_ACCELERATORS") != "":
+    if part.array_library == "cupy" and part.failed and os.environ.get("CUPY_ACCELERATORS") != "":
         part.add("what was refused, once more without CuPy's accelerators", "follows")
         environment = {**os.environ, "CUPY_ACCELERATORS": ""}
         subprocess.run([sys.executable, *sys.argv], env=environment)
@@ -268,22 +268,22 @@ def training(part):
         data = {name: (x[:1000], t[:1000]) for name, (x, t) in data.items()}
     weights = benchmark.start_weights(50)
     for way in (True, False):
-        if way and part.library == "numpy":
+        if way and part.array_library == "numpy":
             continue
         part.attempt(f"xpnet, compile={way}", lambda w=way: train_ours(part, data, iterations, w, weights))
     makers = {}
-    if part.library == "torch":
+    if part.array_library == "torch":
         makers = {
             "PyTorch eager": lambda: peers.TorchEager(data, RATE, "cuda"),
             "PyTorch CUDA graph": lambda: peers.TorchGraph(data, RATE, "cuda"),
         }
-    elif part.library == "jax":
+    elif part.array_library == "jax":
         makers = {"JAX jit + scan": lambda: peers.Jax(data, RATE, True)}
-    elif part.library == "cupy":
+    elif part.array_library == "cupy":
         import cupy
 
         makers = {"CuPy by hand": lambda: peers.ByHand(data, RATE, cupy)}
-    elif part.library == "numpy":
+    elif part.array_library == "numpy":
         makers = {"NumPy by hand": lambda: peers.ByHand(data, RATE)}
     for name, make in makers.items():
         part.attempt(name, lambda n=name, m=make: train_peer(part, n, m(), iterations, weights))
@@ -326,18 +326,18 @@ def steps(part):
         data = {"train": (x, t), "test": (x[:100], t[:100])}
         order = np.random.default_rng(0).integers(len(x), size=(count, batch))
         weights, makers = benchmark.start_weights(hidden), {}
-        if part.library == "torch":
+        if part.array_library == "torch":
             makers["PyTorch eager"] = lambda d=data: peers.TorchEager(d, RATE, "cuda")
             makers["PyTorch CUDA graph"] = lambda d=data: peers.TorchGraph(d, RATE, "cuda")
-        if part.library == "jax":
+        if part.array_library == "jax":
             makers["JAX jit + scan"] = lambda d=data: peers.Jax(d, RATE, True)
         for name, make in makers.items():
             what = f"784-{hidden}-10, batch {batch:,}: {name}"
             part.attempt(what, lambda w=what, m=make: step_of_peer(part, w, m(), order, weights))
         for way in (True, False):
-            if part.library == "jax" and not way:
+            if part.array_library == "jax" and not way:
                 continue  # each operation by itself is compiled for each shape: not what anybody would do
-            what = f"784-{hidden}-10, batch {batch:,}: xpnet on {part.library}, compile={way}"
+            what = f"784-{hidden}-10, batch {batch:,}: xpnet on {part.array_library}, compile={way}"
             part.attempt(what, lambda w=what, c=way: step_of_ours(part, w, c, order, hidden, count, batch))
 
 

@@ -113,7 +113,8 @@ ALLOWED = {
     "capturing": set(),
     "repeating": {"arrays", "backend", "layer_state", "state"},
     "looping": {"arrays"},
-    "compiling": {"arrays", "capturing", "looping", "repeating"},
+    "replaying": {"arrays", "repeating"},
+    "compiling": {"arrays", "capturing", "looping", "repeating", "replaying"},
     "diagnosis": {"arrays", "functions", "backend", "state"},
     "batches": {"backend"},  # for its random numbers
     "records": {"batches", "describing"},

@@ -6,7 +6,7 @@ from math import prod
 
 from array_api_compat import is_writeable_array
 
-from .functions import namespace, on_host, refuse_single_class, require_floats
+from .functions import namespace, on_host, refuse_single_class, require_floats, require_labels
 
 
 def require_precision(name, x):
@@ -92,10 +92,7 @@ def classes_of(t, y, x):
             f"x has shape {tuple(x.shape)}, but targets t have shape {tuple(t.shape)} beside scores of shape "
             f"{tuple(y.shape)}; there must be labels {tuple(y.shape[:-1])} or weights of the {y.shape[-1]} classes"
         )
-    if not xp.isdtype(t.dtype, "integral"):
-        raise TypeError(
-            f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
-        )
+    require_labels(t)
     return t
 
 

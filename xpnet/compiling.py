@@ -10,10 +10,11 @@ from functools import partial
 
 from array_api_compat import array_namespace, device
 
-from .arrays import copies, detached, put
+from .arrays import detached
 from .capturing import recorded_by_cupy, recorded_by_torch
 from .looping import epoch_by_jax, look_by_jax
-from .repeating import Trial, origins, results, same_moves, twin_of
+from .repeating import CompileError, Trial, origins, results, twin_of
+from .replaying import replayed
 
 LOOKS = "reads numbers on the host, as if and float() do, or its shapes depend on them"
 REASONS = (  # what the libraries say of a step that cannot be recorded, and what is said here
@@ -25,10 +26,6 @@ REASONS = (  # what the libraries say of a step that cannot be recorded, and wha
     ("StreamCapture", "waits for the device, or does what a capture does not allow"),
     ("cuBLAS", "multiplies in a way that CuPy does not record; a @ b of two matrices it does"),
 )
-
-
-class CompileError(RuntimeError):
-    """A step that cannot be compiled; the message says why. Without ``compile`` it runs as it is."""
 
 
 def compiled(step, network, x, t, steps, batch):
@@ -115,50 +112,8 @@ def _line(error):
     return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
 
 
-def _replayed(record, function, held, x, t, steps, batch):
-    """PyTorch, CuPy: a step in place, recorded once; a counter on the device says which row of the order is next."""
-    xp, where = array_namespace(x), device(x)
-    order, counter = (xp.zeros(shape, dtype=xp.int64, device=where) for shape in ((steps, batch), (1,)))
-    losses = xp.zeros((steps,), dtype=next(iter(held.values())).dtype, device=where)
-    rest, recorded = (x, t, order, counter, losses, xp.arange(steps, device=where)), {}
-
-    def step(parameters, x, t, order, counter, losses, places):
-        loss, moves = function(parameters, x, t, xp.take(order, counter, axis=0)[0, :])
-        for value, move in zip(parameters, moves, strict=True):
-            value -= move
-        losses[...] = xp.where(places == counter, loss, losses)
-        counter += 1
-
-    def run(given):
-        parameters, count = list(map(detached, held.values())), given.shape[0]
-        which = tuple(map(id, parameters))
-        if which not in recorded:  # the first time, and where an array has been replaced since
-            practice = [xp.asarray(value, copy=True) for value in parameters]
-            recorded.clear()
-            recorded[which] = record(step, (practice, *rest), (parameters, *rest)), parameters
-        order[:count, :], counter[...] = given, 0
-        recorded[which][0](count)
-        return xp.asarray(losses[:count], copy=True)
-
-    before, rows = copies(held), xp.arange(batch, device=where)
-
-    def as_plain(rows):
-        expected = function(list(before.values()), x, t, rows)[1]
-        run(rows[None, :])
-        after = copies(held)
-        put(held, before)
-        return same_moves(expected, list(before.values()), list(after.values()))
-
-    if not any(as_plain((rows + shift) % x.shape[0]) for shift in (1, 2)):  # others than it was recorded on
-        raise CompileError(
-            "repeated on another batch, the recorded step gives other numbers than the plain one; does a layer compute "
-            "where it is not recorded, such as on a CUDA stream of its own?"
-        )
-    return run
-
-
 _WAYS = {
     "jax": (origins, epoch_by_jax, look_by_jax),
-    "torch": (partial, partial(_replayed, recorded_by_torch), None),
-    "cupy": (partial, partial(_replayed, recorded_by_cupy), None),
+    "torch": (partial, partial(replayed, recorded_by_torch), None),
+    "cupy": (partial, partial(replayed, recorded_by_cupy), None),
 }

@@ -181,10 +181,7 @@ def one_hot(t: Array, num_classes: int, *, dtype: Any = None) -> Array:
            [1., 0., 0.]])
     """
     xp = namespace(t, names="t")
-    if not xp.isdtype(t.dtype, "integral"):
-        raise TypeError(
-            f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
-        )
+    require_labels(t)
     require_count("num_classes", num_classes)
     if dtype is None:
         dtype = xp.__array_namespace_info__().default_dtypes(device=device(t))["real floating"]
@@ -215,6 +212,14 @@ def row_sums(x):
 def log_of_largest(x):
     """Return a little less than the logarithm of the largest number that the dtype of ``x`` holds."""
     return 0.9 * log(namespace(x).finfo(x.dtype).max)
+
+
+def require_labels(t):
+    """Raise TypeError unless ``t`` holds integers, as the numbers of classes are."""
+    if not namespace(t).isdtype(t.dtype, "integral"):
+        raise TypeError(
+            f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
+        )
 
 
 def refuse_single_class(t, y):
@@ -249,9 +254,7 @@ def as_targets(t, y):
     if not fits:
         refuse_single_class(t, y)
         if t.ndim == y.ndim - 1 and t.shape == y.shape[:-1]:
-            raise TypeError(
-                f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
-            )
+            require_labels(t)
         raise ValueError(
             f"targets t have shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit predictions of shape "
             f"{tuple(y.shape)}: integer labels of shape {tuple(y.shape[:-1])} or weights of shape "

@@ -8,7 +8,7 @@ loss is the mean, for targets as weights (N, C). ``linear`` says that ``backward
 from __future__ import annotations
 
 from .annotations import Array
-from .functions import as_targets, log_of_largest, log_softmax, namespace, row_sums, softmax
+from .functions import as_targets, log_of_largest, log_softmax, namespace, require_labels, row_sums, softmax
 from .layers import Remembers
 
 
@@ -102,10 +102,7 @@ class TimeSoftmaxWithLoss(Remembers):
         Raises TypeError or ValueError if ``t`` does not hold integer labels (N, T); a label outside [0, C) gives NaN.
         """
         xp = namespace(x, t, names="x and t")
-        if not xp.isdtype(t.dtype, "integral"):
-            raise TypeError(
-                f"labels t have dtype {t.dtype}, but class numbers are integers; convert with xp.astype(t, xp.int64)"
-            )
+        require_labels(t)
         if x.ndim < 3 or tuple(t.shape) != tuple(x.shape[-3:-1]):
             raise ValueError(
                 f"labels t have shape {tuple(t.shape)} and scores {tuple(x.shape)}; they must be (N, T) and (N, T, C)"

@@ -21,6 +21,10 @@ ADDRESS = re.compile(" at 0x[0-9a-f]+")
 FROZEN = "a compiled step would freeze what changes from step to step: random numbers, running means, counters"
 
 
+class CompileError(RuntimeError):
+    """A step that cannot be compiled; the message says why. Without ``compile`` it runs as it is."""
+
+
 def twin_of(network, parameters):
     """Return a copy of a network that computes with other ``parameters``; all other arrays are the network's own."""
     memo = {id(thing): thing for thing in reachable([network]) if is_array_api_obj(thing)}
